@@ -1,0 +1,208 @@
+"""The parts of the API that several kinds share."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lmforge_api.base import ApiModel, Rule, StatusModel
+
+Quantity = Annotated[
+    str,
+    Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$", max_length=32, examples=["500m", "4Gi"]),
+]
+Uri = Annotated[
+    str,
+    Field(
+        pattern=r"^(hf|s3|pvc|oci|https|file)://[^\s]+$",
+        max_length=1024,
+        examples=["pvc://corpus/python-docs", "hf://org/name@revision", "s3://bucket/path"],
+    ),
+]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+
+class ObjectRef(ApiModel):
+    """Another LMForge object of the same namespace, whose artifact is used once it is ready."""
+
+    kind: Literal["Dataset", "TrainingJob", "FineTune", "QuantizeJob"] = Field(description="Kind of the object.")
+    name: Name = Field(description="Name of the object, in the same namespace.")
+
+
+class Resources(ApiModel):
+    """What each pod (node) of the run asks for. Requests equal limits for memory and accelerators."""
+
+    cel_rules = (
+        Rule(
+            cel="has(self.accelerator) == has(self.count)",
+            message="resources.accelerator and resources.count go together: name the device (nvidia.com/gpu) and how many each pod gets, or leave both out to train on CPU",
+        ),
+    )
+    accelerator: str | None = Field(
+        None,
+        max_length=253,
+        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+        description="Extended resource of the accelerator, e.g. nvidia.com/gpu. Without it the run uses CPUs (gloo).",
+    )
+    count: int | None = Field(None, ge=1, le=64, description="Accelerators for each pod; one process runs on each.")
+    cpu: Quantity = Field("1", description="CPU request of each pod. Not a limit: a throttled rank slows all of them.")
+    memory: Quantity = Field("4Gi", description="Memory request and limit of each pod.")
+    shared_memory: Quantity = Field("1Gi", description="Size of /dev/shm in each pod; counts towards memory.")
+
+
+class Scheduling(ApiModel):
+    """Queueing and placement; mapped to Kueue, Volcano or the coscheduling plug-in where they are installed."""
+
+    queue: Name | None = Field(None, description="Kueue LocalQueue that admits this run.")
+    priority_class_name: Name | None = Field(None, description="PriorityClass of the pods.")
+    gang: Literal["none", "volcano", "coscheduling"] = Field(
+        "none", description="Who makes sure that all pods start together or none does."
+    )
+    topology_key: str | None = Field(
+        None,
+        max_length=253,
+        description="Node label that all pods should share, e.g. a rack or an NVLink domain.",
+    )
+
+
+class EnvVar(ApiModel):
+    """An environment variable for the workload's container, e.g. NCCL_SOCKET_IFNAME."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253, description="Name of the variable.")
+    value: str = Field("", max_length=4096, description="Value. For secrets use valueFrom in `template.envFrom`.")
+
+
+class PodTemplate(ApiModel):
+    """Overrides for the pods of a run. The operator's own fields win over what would break the run."""
+
+    image: str | None = Field(None, max_length=512, description="Image to run instead of the one that the chart names.")
+    image_pull_secrets: list[Name] = Field([], max_length=16, description="Names of Secrets for pulling the image.")
+    labels: dict[str, str] = Field({}, max_length=64, description="More labels for the pods.")
+    annotations: dict[str, str] = Field({}, max_length=64, description="More annotations for the pods.")
+    node_selector: dict[str, str] = Field({}, max_length=64, description="Labels that a node must have.")
+    tolerations: list[FreeForm] = Field([], max_length=32, description="Tolerations, as in a Pod.")
+    affinity: FreeForm | None = Field(None, description="Affinity, as in a Pod.")
+    service_account_name: Name | None = Field(None, description="Service account of the pods (no token is mounted).")
+    env: list[EnvVar] = Field([], max_length=64, description="More environment variables.")
+    env_from: list[Name] = Field([], max_length=16, description="Names of Secrets whose keys become variables.")
+
+
+class FailureRule(ApiModel):
+    """What to do when an attempt ends in one of these ways. The first rule that fits decides."""
+
+    cel_rules = (
+        Rule(
+            cel="self.onExitCodes.size() > 0 || self.onReasons.size() > 0",
+            message="a failure rule needs onExitCodes or onReasons: say which ends it is for",
+        ),
+    )
+    on_exit_codes: list[Annotated[int, Field(ge=1, le=255)]] = Field(
+        [], max_length=32, description="Exit codes it is for."
+    )
+    on_reasons: list[Annotated[str, Field(max_length=64)]] = Field(
+        [],
+        max_length=32,
+        description="Reasons it is for, as status.attempts[].reason shows them: OutOfMemory, Hang, NodeLost…",
+    )
+    action: Literal["Restart", "RestartFree", "Fail"] = Field(
+        description="Restart counts towards maxRestarts; RestartFree does not; Fail ends the job."
+    )
+
+
+class FailurePolicy(ApiModel):
+    """When to start another attempt, and when to stop."""
+
+    max_restarts: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Restarts after failures of the run itself. What the infrastructure did (a lost node, an eviction, a preemption) doesn't count.",
+    )
+    hang_timeout_seconds: int = Field(
+        600,
+        ge=10,
+        le=86400,
+        description="Without a finished step for so long, all ranks dump their stacks and the attempt is over.",
+    )
+    rules: list[FailureRule] = Field(
+        [], max_length=32, description="Exceptions to the built-in rules, first match wins."
+    )
+
+
+class Condition(StatusModel):
+    """A Kubernetes condition."""
+
+    type: str = Field(max_length=316, description="Type of the condition, e.g. InputsReady.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field("", max_length=1024, description="One CamelCase word for programs.")
+    message: str = Field("", max_length=32768, description="One sentence for people.")
+    last_transition_time: str | None = Field(None, description="When status last changed (RFC 3339).")
+    observed_generation: int | None = Field(None, description="metadata.generation that this was computed from.")
+
+
+class Progress(StatusModel):
+    """How far a run is. The strings are what `kubectl get` prints."""
+
+    step: int = Field(0, description="Last finished optimizer step.")
+    steps: int = Field(0, description="Steps in all.")
+    percent: str = Field("", description="Share done, e.g. 62%.")
+    display: str = Field("", description="Steps as 248/400.")
+    loss: str = Field("", description="Training loss (nats a token), e.g. 3.41.")
+    evaluation_loss: str = Field("", description="Loss on the evaluation set (nats a token).")
+    perplexity: str = Field("", description="exp(evaluation loss).")
+    tokens_per_second: str = Field("", description="Throughput of all ranks together, e.g. 18.2k.")
+    tokens: int = Field(0, description="Tokens trained on.")
+    eta: str = Field("", description="Expected time to the last step, e.g. 1m40s.")
+    stage: str = Field(
+        "", description="What the workload is at: Starting, Tokenizing, Training, Checkpointing, Exporting…"
+    )
+    updated_at: str | None = Field(None, description="When the workload last reported (RFC 3339).")
+
+
+class Attempt(StatusModel):
+    """One try: one Job. The newest is last; at most the last twenty are kept."""
+
+    number: int = Field(description="1 for the first.")
+    started_at: str | None = Field(None, description="When the Job was created (RFC 3339).")
+    ended_at: str | None = Field(None, description="When it was over (RFC 3339).")
+    outcome: Literal["Running", "Succeeded", "Failed", "Suspended", "Preempted"] = Field(
+        "Running", description="How it ended."
+    )
+    reason: str = Field(
+        "", description="Why, in one word: OutOfMemory, Hang, NodeLost, PodDeleted, NonFiniteLoss, DataError…"
+    )
+    message: str = Field("", description="Why, in one sentence.")
+    pod: str = Field("", description="Pod that ended it.")
+    node: str = Field("", description="Node of that pod.")
+    exit_code: int | None = Field(None, description="Exit code of that pod's container.")
+    start_step: int = Field(0, description="Step of the checkpoint that it resumed from.")
+    step: int = Field(0, description="Last step that it reached.")
+    nodes: int = Field(0, description="Pods that it ran on.")
+    counted: bool = Field(False, description="Whether its failure counts towards failurePolicy.maxRestarts.")
+
+
+class CheckpointStatus(StatusModel):
+    """The newest complete checkpoint."""
+
+    step: int = Field(description="Step that it was taken after.")
+    uri: str = Field("", description="Where it is.")
+    digest: str = Field("", description="Digest of its manifest.")
+    time: str | None = Field(None, description="When it was complete (RFC 3339).")
+
+
+class InputStatus(StatusModel):
+    """An input as it was pinned when the first attempt started."""
+
+    name: str = Field(description="Which input: dataset, model, tokenizer, evaluation.")
+    source: str = Field("", description="Where it comes from, as the spec says it.")
+    uri: str = Field("", description="Where it was found.")
+    digest: str = Field("", description="Digest of its contents.")
+
+
+class ArtifactStatus(StatusModel):
+    """What the run has left."""
+
+    uri: str = Field(description="Where it is, e.g. pvc://lmforge-store/trainingjob/default/tiny-1a2b3c4d/artifact.")
+    digest: str = Field(description="Digest of its manifest: the artifact's identity.")
+    size_bytes: int = Field(0, description="Size of all files.")
+    format: str = Field("", description="What can load it: HuggingFace, or the workload's own.")
