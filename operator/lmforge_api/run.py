@@ -35,17 +35,6 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
-class ExitReport(StatusModel):
-    """A pod's last words, in its termination log (at most 4 KiB)."""
-
-    reason: str = Field(
-        description="One CamelCase word: OutOfMemory, Hang, NonFiniteLoss, DataError, UserError, PeerLost…"
-    )
-    message: str = Field("", max_length=3000, description="One sentence: what, where, what to do.")
-    step: int = Field(0, description="Last finished step.")
-    rank: int = Field(0, description="Rank that says this.")
-
-
 class Rendezvous(ApiModel):
     """Where rank 0 listens."""
 
@@ -125,6 +114,21 @@ class ProgressReport(StatusModel):
         "",
         max_length=1000,
         description="One sentence when there is something to say, e.g. a damaged checkpoint.",
+    )
+
+
+class ExitReport(StatusModel):
+    """A pod's last words, in its termination log (at most 4 KiB)."""
+
+    reason: str = Field(
+        description="One CamelCase word: OutOfMemory, Hang, NonFiniteLoss, DataError, UserError, PeerLost…"
+    )
+    message: str = Field("", max_length=3000, description="One sentence: what, where, what to do.")
+    step: int = Field(0, description="Last finished step.")
+    rank: int = Field(0, description="Rank that says this.")
+    progress: ProgressReport | None = Field(
+        None,
+        description="The newest report of rank 0, also after a success: what counts must not depend on the operator being there to hear it.",
     )
 
 
