@@ -206,3 +206,28 @@ class ArtifactStatus(StatusModel):
     digest: str = Field(description="Digest of its manifest: the artifact's identity.")
     size_bytes: int = Field(0, description="Size of all files.")
     format: str = Field("", description="What can load it: HuggingFace, or the workload's own.")
+
+
+RunPhase = Literal["Pending", "Starting", "Running", "Restarting", "Suspending", "Suspended", "Succeeded", "Failed"]
+
+
+class RunStatus(StatusModel):
+    """Status of a run kind: what is, and why."""
+
+    observed_generation: int = Field(0, description="metadata.generation that this status was computed from.")
+    phase: RunPhase = Field("Pending", description="Where the run is.")
+    reason: str = Field("", description="Why, in one word.")
+    message: str = Field("", description="Why, and what to do, in one sentence.")
+    conditions: list[Condition] = Field([], description="InputsReady, Scheduled, Running, Complete, Failed, Suspended…")
+    progress: Progress = Field(default_factory=Progress, description="How far it is.")
+    attempts: list[Attempt] = Field([], description="Every try, newest last.")
+    restarts: int = Field(0, description="Attempts after the first.")
+    nodes: int = Field(0, description="Pods of the current attempt.")
+    checkpoint: CheckpointStatus | None = Field(None, description="Newest complete checkpoint.")
+    inputs: list[InputStatus] = Field([], description="Inputs, pinned by digest.")
+    artifact: ArtifactStatus | None = Field(None, description="What it has left.")
+    started_at: str | None = Field(None, description="When the first attempt started (RFC 3339).")
+    finished_at: str | None = Field(None, description="When the run ended (RFC 3339).")
+    derived: dict[str, str] = Field(
+        {}, description="What was derived from the spec: world size, accumulation steps, processes a node…"
+    )
