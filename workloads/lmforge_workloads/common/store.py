@@ -70,7 +70,9 @@ class Location:
         elif self.exists():
             return [self]
         else:
-            raise DataError("there is nothing here: check the URI and that the volume or bucket holds it", file=self.uri)
+            raise DataError(
+                "there is nothing here: check the URI and that the volume or bucket holds it", file=self.uri
+            )
         base = _base(self.path) if self._is_glob() else self.path.rstrip("/")
         hidden = [path for path in found if _is_hidden(posixpath.relpath(path, base))]
         kept = sorted(set(found) - set(hidden))
