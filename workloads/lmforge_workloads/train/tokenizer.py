@@ -66,7 +66,8 @@ def load(uri: str | Path) -> TextTokenizer:
 
 
 def train(training: TokenizerTraining, texts: Iterable[str]) -> TextTokenizer:
-    """Train a tokenizer. The same texts in the same order give the same tokenizer."""
+    """Train a tokenizer. The same texts give the same BPE or WordPiece, byte for byte; a Unigram's probabilities vary
+    by about a percent, since the library sums them in the order of a hash table."""
     backend, trainer = _untrained(training)
     backend.train_from_iterator(_at_most(texts, TRAINING_BYTES), trainer=trainer)
     files = {"tokenizer.json": backend.to_str(pretty=False).encode()}
