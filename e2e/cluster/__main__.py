@@ -1,0 +1,63 @@
+"""python -m e2e.cluster up | down | status | images | env | tools | stop-node NAME | start-node NAME
+
+CLUSTER chooses the kind of cluster: native (the default), kind, or current (the kubeconfig's context).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from e2e.cluster import binaries
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.interface import Cluster
+from e2e.cluster.native import NativeCluster
+from e2e.cluster.paths import Paths, default_paths
+
+
+def choose(kind: str, paths: Paths, *, nodes: int) -> Cluster:
+    return NativeCluster(paths, nodes)
+
+
+def main(arguments: list[str]) -> int:
+    options = _parse(arguments)
+    paths = default_paths()
+    cluster = choose(options.cluster, paths, nodes=options.nodes)
+    try:
+        match options.command:
+            case "up":
+                cluster.up()
+            case "down":
+                cluster.down()
+            case "status":
+                print(cluster.status())
+            case "images":
+                for name, reference in cluster.images().items():
+                    print(f"{name}={reference}")
+            case "env":
+                print(f"export KUBECONFIG={cluster.kubeconfig}\nexport PATH={paths.bin}:$PATH")
+            case "tools":
+                binaries.ensure(paths, *options.names)
+            case "stop-node":
+                cluster.stop_node(*options.names)
+            case "start-node":
+                cluster.start_node(*options.names)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description=__doc__)
+    commands = ("up", "down", "status", "images", "env", "tools", "stop-node", "start-node")
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("names", nargs="*", help="programs for `tools`, a node for `stop-node` and `start-node`")
+    parser.add_argument("--cluster", default=os.environ.get("CLUSTER", "native"))
+    parser.add_argument("--nodes", type=int, default=int(os.environ.get("NODES", "2")))
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,138 @@
+"""The native cluster: a real Kubernetes made of plain processes on this machine, without a container engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster import addons, binaries, mounts, network, prerequisites, system_image
+from e2e.cluster.control_plane import API, SCHEDULING, ControlPlane, Settings
+from e2e.cluster.errors import ClusterError, CommandFailed
+from e2e.cluster.node import Node, NodeSettings
+from e2e.cluster.paths import Paths
+from e2e.cluster.registry import REGISTRY, Registry
+from e2e.cluster.shell import step, wait_for
+
+API_PORT = 16443
+NEEDED = (*API, *SCHEDULING, "kubectl", "kubelet", "kube-proxy", *system_image.PROGRAMS)
+
+
+@dataclass(frozen=True)
+class NativeCluster:
+    paths: Paths
+    node_count: int = 2
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.paths.kubeconfig
+
+    @property
+    def control_plane(self) -> ControlPlane:
+        settings = Settings(
+            address=network.HOST,
+            port=API_PORT,
+            service_cidr=network.SERVICE_CIDR,
+            service_hosts=(network.API_SERVICE, "kubernetes", "kubernetes.default.svc"),
+        )
+        folder = self.paths.state / "control-plane"
+        return ControlPlane(folder, components=(*API, *SCHEDULING), settings=settings, paths=self.paths, survives=True)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.paths)
+
+    @property
+    def volumes(self) -> addons.Volumes:
+        return addons.Volumes(self.paths.state / "volumes")
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        control_plane = self.control_plane
+        settings = NodeSettings(
+            paths=self.paths,
+            authority=control_plane.authority,
+            server=control_plane.url,
+            registry=REGISTRY,
+            sandbox_image=system_image.reference(self.paths),
+            nodes=self.node_count,
+        )
+        return [Node(index, settings) for index in range(1, self.node_count + 1)]
+
+    def up(self) -> None:
+        prerequisites.install()
+        binaries.ensure(self.paths, *NEEDED)
+        with step("network and image registry"):
+            network.create_bridge()
+            self.volumes.create()
+            self.registry.start()
+        image = system_image.ensure(self.paths, self.registry)
+        with step("control plane"):
+            self.control_plane.start()
+            self._publish_kubeconfig()
+        with step(f"{self.node_count} nodes"):
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Node.start, self.nodes))
+            self._wait_for_nodes()
+        with step("DNS and volumes"):
+            addons.install(self.control_plane, system_image=image, volumes=self.volumes)
+            addons.wait(self.control_plane)
+
+    def down(self) -> None:
+        with step("stopping the cluster"):
+            for folder in self._node_folders():
+                self._node(folder.name).remove()
+            self.control_plane.stop()
+            self.registry.stop()
+            network.remove_bridge()
+            mounts.remove(self.paths.state)
+
+    def status(self) -> str:
+        parts = {"registry": self.registry.running()}
+        control_plane = self.control_plane
+        parts |= {name: control_plane.daemon(name).running for name in control_plane.components}
+        parts |= {node.name: node.running() for node in self.nodes}
+        lines = [f"{name:26}{'running' if running else 'stopped'}" for name, running in parts.items()]
+        if parts["kube-apiserver"]:
+            lines.append(control_plane.kubectl("get", "nodes,pods", "-A", "-o", "wide"))
+        return "\n".join(lines)
+
+    def images(self) -> Mapping[str, str]:
+        raise NotImplementedError
+
+    def stop_node(self, name: str) -> None:
+        self._node(name).stop()
+
+    def start_node(self, name: str) -> None:
+        self._node(name).start()
+
+    def _node(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise ClusterError(f"no node {name!r}; there are {', '.join(node.name for node in self.nodes)}")
+
+    def _node_folders(self) -> Sequence[Path]:
+        """Also of nodes beyond ``node_count``, which an earlier `up` may have started."""
+        return sorted((self.paths.state / "nodes").glob("node-*"))
+
+    def _publish_kubeconfig(self) -> None:
+        if not self.kubeconfig.exists():
+            self.kubeconfig.symlink_to(self.control_plane.kubeconfig)
+
+    def _wait_for_nodes(self) -> None:
+        names = {node.name for node in self.nodes}
+
+        def ready() -> bool:
+            path = '{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}'
+            try:
+                states = self.control_plane.kubectl("get", "nodes", "-o", f"jsonpath={path}").split()
+            except CommandFailed:
+                return False
+            return names <= {state.removesuffix("=True") for state in states if state.endswith("=True")}
+
+        wait_for(ready, what="Ready nodes", seconds=90, details=self._agents_logs, interval=0.3)
+
+    def _agents_logs(self) -> str:
+        return "\n".join(f"{node.name}: {node.kubelet_log()}" for node in self.nodes)

@@ -1,0 +1,56 @@
+"""The one image that the native cluster needs before any of ours is built: static programs and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from e2e.cluster.buildah import Buildah
+from e2e.cluster.paths import REPOSITORY, Paths
+from e2e.cluster.registry import REGISTRY, Registry
+from e2e.cluster.shell import step
+
+DOCKERFILE = REPOSITORY / "images" / "system" / "Dockerfile"
+PROGRAMS = ("coredns", "local-path-provisioner")
+APPLETS = ("sh", "ash", "cat", "chmod", "dd", "echo", "env", "id", "ls", "mkdir", "nc", "nslookup", "rm", "sleep")
+MORE_APPLETS = ("tail", "test", "touch", "true", "wget", "head", "hostname", "kill", "ps", "yes")
+
+
+def reference(paths: Paths) -> str:
+    return f"{REGISTRY}/lmforge/system:{_tag(paths)}"
+
+
+def ensure(paths: Paths, registry: Registry) -> str:
+    """Builds and pushes it unless the registry has it; returns its reference."""
+    image = reference(paths)
+    if registry.holds(image):
+        return image
+    with step("building the cluster's own image"), tempfile.TemporaryDirectory() as folder:
+        _fill(Path(folder) / "bin", paths)
+        buildah = Buildah(paths)
+        buildah.build(image, dockerfile=DOCKERFILE, context=Path(folder))
+        buildah.push(image)
+    return image
+
+
+def _fill(folder: Path, paths: Paths) -> None:
+    folder.mkdir()
+    shutil.copy2(_busybox(), folder / "busybox")
+    for applet in (*APPLETS, *MORE_APPLETS):
+        (folder / applet).symlink_to("busybox")
+    for program in PROGRAMS:
+        shutil.copy2(paths.bin / program, folder / program)
+
+
+def _tag(paths: Paths) -> str:
+    parts = [DOCKERFILE.read_bytes(), _busybox().read_bytes(), " ".join((*APPLETS, *MORE_APPLETS)).encode()]
+    parts += [str((paths.bin / program).readlink().parent.name).encode() for program in PROGRAMS]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _busybox() -> Path:
+    path = shutil.which("busybox")
+    assert path, "prerequisites.install() brings busybox"
+    return Path(path)
