@@ -1,0 +1,66 @@
+"""Labels, annotations, condition types and reasons: every word that others may select on, spelled once."""
+
+from typing import Final
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY_VALUE: Final = "lmforge"
+OWNER_UID: Final = "lmforge.dev/owner-uid"
+OWNER_KIND: Final = "lmforge.dev/kind"
+OWNER_NAME: Final = "lmforge.dev/name"
+ATTEMPT: Final = "lmforge.dev/attempt"
+TEMPLATE_HASH: Final = "lmforge.dev/template-hash"
+COMPLETION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+COSCHEDULING_GROUP: Final = "scheduling.x-k8s.io/pod-group"
+VOLCANO_GROUP: Final = "scheduling.k8s.io/group-name"
+
+FIELD_MANAGER: Final = "lmforge"
+
+
+class ConditionType:
+    """Types of conditions that run kinds carry."""
+
+    INPUTS_READY: Final = "InputsReady"
+    SCHEDULED: Final = "Scheduled"
+    RUNNING: Final = "Running"
+    SUSPENDED: Final = "Suspended"
+    COMPLETE: Final = "Complete"
+    FAILED: Final = "Failed"
+
+
+class Reason:
+    """Why an attempt ended, or why a run waits."""
+
+    OUT_OF_MEMORY: Final = "OutOfMemory"
+    HANG: Final = "Hang"
+    NON_FINITE_LOSS: Final = "NonFiniteLoss"
+    DATA_ERROR: Final = "DataError"
+    USER_ERROR: Final = "UserError"
+    STORE_FULL: Final = "StoreFull"
+    INTERNAL_ERROR: Final = "InternalError"
+    PEER_LOST: Final = "PeerLost"
+    SUSPENDED: Final = "Suspended"
+    KILLED: Final = "Killed"
+    TERMINATED: Final = "Terminated"
+    EXITED: Final = "Exited"
+    NODE_LOST: Final = "NodeLost"
+    EVICTED: Final = "Evicted"
+    PREEMPTED: Final = "Preempted"
+    POD_DELETED: Final = "PodDeleted"
+    JOB_DELETED: Final = "JobDeleted"
+    START_ERROR: Final = "ContainerCannotRun"
+    UNSCHEDULABLE: Final = "Unschedulable"
+    SPEC_CHANGED: Final = "SpecChanged"
+    DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+    RESTART_LIMIT: Final = "RestartLimitReached"
+    SAME_FAILURE: Final = "SameFailureAgain"
+    INPUTS_NOT_READY: Final = "InputsNotReady"
+    IMAGE_PULL_FAILED: Final = "ImagePullFailed"
+    CONFIG_ERROR: Final = "ContainerConfigError"
+    STARTING: Final = "Starting"
+    TRAINING: Final = "Training"
+    BACKING_OFF: Final = "BackingOff"
+    CHECKPOINT_REQUESTED: Final = "CheckpointRequested"
+    QUEUED: Final = "Queued"
+    SILENT: Final = "NoProgressReports"
+    COMPLETED: Final = "Completed"

@@ -1,0 +1,56 @@
+"""Take what the pods have said into status: progress, checkpoint, inputs, artifact, and what an old end really was."""
+
+from lmforge_api.common import Attempt, RunStatus
+from lmforge_api.run import ProgressReport
+from lmforge_operator.labels import Reason
+from lmforge_operator.runs import rules
+from lmforge_operator.runs.causes import culprit
+from lmforge_operator.runs.progress import progress_of
+from lmforge_operator.runs.run import Run, rfc3339
+
+
+def absorb(run: Run) -> RunStatus:
+    """Status with all that was heard since it was written."""
+    status = run.status
+    if not status.attempts:
+        return status
+    last = status.attempts[-1]
+    report = run.report_of(last.number)
+    if report:
+        status = _heard(run, status, last, report)
+    return status.model_copy(update={"attempts": [_explained(run, attempt) for attempt in status.attempts]})
+
+
+def _heard(run: Run, status: RunStatus, attempt: Attempt, report: ProgressReport) -> RunStatus:
+    moment = run.reported_at if run.report is report and run.reported_at else None
+    updated = rfc3339(moment) if moment else status.progress.updated_at or rfc3339(run.now)
+    attempt = attempt.model_copy(update={"step": max(report.step, attempt.step), "start_step": report.start_step})
+    return status.model_copy(
+        update={
+            "attempts": [*status.attempts[:-1], attempt],
+            "progress": progress_of(report, steps=report.steps or run.spec.steps, updated_at=updated),
+            "checkpoint": report.checkpoint or status.checkpoint,
+            "inputs": report.inputs or status.inputs,
+            "artifact": report.artifact or status.artifact,
+            "derived": {**status.derived, **report.derived},
+        }
+    )
+
+
+def _explained(run: Run, attempt: Attempt) -> Attempt:
+    """The culprit may report later than its peers did: correct the reason while the pods can still be seen."""
+    if attempt.reason != Reason.PEER_LOST:
+        return attempt
+    cause = culprit(run.pods_of(attempt.number), lost_nodes=run.lost_nodes)
+    if cause is None or cause.reason == Reason.PEER_LOST:
+        return attempt
+    return attempt.model_copy(
+        update={
+            "reason": cause.reason,
+            "message": cause.message,
+            "pod": cause.pod,
+            "node": cause.node,
+            "exit_code": cause.exit_code,
+            "counted": rules.counts(cause, run.spec.failure_policy),
+        }
+    )

@@ -1,0 +1,238 @@
+"""An attempt as Kubernetes objects: an Indexed Job (completion index = node rank), its Service and its ConfigMap."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmforge_api.common import PodTemplate, Resources, Scheduling
+from lmforge_api.run import RUN_CONFIG_PATH, TERMINATION_LOG
+from lmforge_operator import labels
+from lmforge_operator.runs.names import Owner
+from lmforge_operator.runs.uris import CLAIM_MOUNTS
+
+Manifest = dict[str, Any]
+
+CONFIG_DIR = RUN_CONFIG_PATH.rsplit("/", 1)[0]
+TOKEN_DIR = "/var/run/lmforge"
+NODE_LOSS_TOLERATION_SECONDS = 5
+"""A run resumes from its checkpoint: waiting the usual five minutes for a lost node to come back only costs time."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What one attempt runs with."""
+
+    owner: Owner
+    attempt: int
+    nodes: int
+    image: str
+    command: Sequence[str]
+    config: str
+    resources: Resources
+    scheduling: Scheduling
+    template: PodTemplate
+    store_claim: str | None = None
+    store_mount: str = "/mnt/store"
+    claims: Sequence[str] = ()
+    reports_ca: str = ""
+    pull_policy: str = "IfNotPresent"
+    grace_seconds: int = 120
+    hash: str = ""
+    tolerations: Sequence[Manifest] = field(default_factory=tuple)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of every child."""
+        return {
+            labels.MANAGED_BY: labels.MANAGED_BY_VALUE,
+            labels.OWNER_UID: self.owner.uid,
+            labels.OWNER_KIND: self.owner.kind,
+            labels.OWNER_NAME: self.owner.name[:63],
+        }
+
+    @property
+    def attempt_labels(self) -> dict[str, str]:
+        """Labels of the children of one attempt."""
+        return {**self.labels, labels.ATTEMPT: str(self.attempt), labels.TEMPLATE_HASH: self.hash}
+
+
+def template_hash(*parts: object) -> str:
+    """A short identity of what pods are made from: when it changes, an attempt that got nowhere is replaced."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def service(launch: Launch) -> Manifest:
+    """The headless Service: ranks find each other by name before they are ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(launch, launch.owner.service, launch.labels),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {labels.OWNER_UID: launch.owner.uid},
+            "ports": [{"name": "rendezvous", "port": 29500}],
+        },
+    }
+
+
+def config_map(launch: Launch) -> Manifest:
+    """The workload's whole configuration, and the authority of the endpoint that it reports to."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(launch, launch.owner.job(launch.attempt), launch.attempt_labels),
+        "immutable": True,
+        "data": {RUN_CONFIG_PATH.rsplit("/", 1)[1]: launch.config, "ca.crt": launch.reports_ca},
+    }
+
+
+def job(launch: Launch) -> Manifest:
+    """The Indexed Job. One failed pod ends it: the operator starts the next attempt, not the Job controller."""
+    meta = _metadata(launch, launch.owner.job(launch.attempt), launch.attempt_labels)
+    if launch.scheduling.queue:
+        meta["labels"] = {**meta["labels"], labels.KUEUE_QUEUE: launch.scheduling.queue}
+    spec: Manifest = {
+        "completions": launch.nodes,
+        "parallelism": launch.nodes,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,
+        "podReplacementPolicy": "Failed",
+        "template": {"metadata": _pod_metadata(launch), "spec": _pod_spec(launch)},
+    }
+    if launch.scheduling.queue:
+        spec["suspend"] = True  # Kueue lets it go
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
+
+
+def _metadata(launch: Launch, name: str, wanted: dict[str, str]) -> Manifest:
+    return {
+        "name": name,
+        "namespace": launch.owner.namespace,
+        "labels": wanted,
+        "ownerReferences": [launch.owner.reference],
+    }
+
+
+def _pod_metadata(launch: Launch) -> Manifest:
+    meta: Manifest = {"labels": {**launch.template.labels, **launch.attempt_labels}}
+    if launch.scheduling.gang == "coscheduling":
+        meta["labels"][labels.COSCHEDULING_GROUP] = launch.owner.job(launch.attempt)
+    if launch.scheduling.gang == "volcano":
+        meta["annotations"] = {labels.VOLCANO_GROUP: launch.owner.job(launch.attempt)}
+    if launch.template.annotations:
+        meta["annotations"] = {**launch.template.annotations, **meta.get("annotations", {})}
+    return meta
+
+
+def _pod_spec(launch: Launch) -> Manifest:
+    template = launch.template
+    spec: Manifest = {
+        "subdomain": launch.owner.service,
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": launch.grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "fsGroup": 65532,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(launch)],
+        "volumes": _volumes(launch),
+        "tolerations": [*_node_loss_tolerations(), *launch.tolerations, *template.tolerations],
+    }
+    optional: Manifest = {
+        "serviceAccountName": template.service_account_name,
+        "nodeSelector": template.node_selector or None,
+        "affinity": template.affinity or _spread(launch),
+        "priorityClassName": launch.scheduling.priority_class_name,
+        "imagePullSecrets": [{"name": name} for name in template.image_pull_secrets] or None,
+        "schedulerName": "volcano" if launch.scheduling.gang == "volcano" else None,
+    }
+    return spec | {key: value for key, value in optional.items() if value}
+
+
+def _container(launch: Launch) -> Manifest:
+    wanted = launch.resources
+    requests = {"cpu": wanted.cpu, "memory": wanted.memory}
+    limits = {"memory": wanted.memory}
+    if wanted.accelerator:
+        requests[wanted.accelerator] = limits[wanted.accelerator] = str(wanted.count)
+    container: Manifest = {
+        "name": "workload",
+        "image": launch.template.image or launch.image,
+        "imagePullPolicy": launch.pull_policy,
+        "command": list(launch.command),
+        "resources": {"requests": requests, "limits": limits},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _mounts(launch),
+    }
+    env = [{"name": variable.name, "value": variable.value} for variable in launch.template.env]
+    sources = [{"secretRef": {"name": name}} for name in launch.template.env_from]
+    return container | ({"env": env} if env else {}) | ({"envFrom": sources} if sources else {})
+
+
+def _mounts(launch: Launch) -> list[Manifest]:
+    mounts: list[Manifest] = [
+        {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
+        {"name": "token", "mountPath": TOKEN_DIR, "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    if launch.store_claim:
+        mounts.append({"name": "store", "mountPath": launch.store_mount})
+    for number, claim in enumerate(launch.claims):
+        mounts.append({"name": f"input-{number}", "mountPath": f"{CLAIM_MOUNTS}/{claim}", "readOnly": True})
+    return mounts
+
+
+def _volumes(launch: Launch) -> list[Manifest]:
+    token = {"serviceAccountToken": {"audience": launch.owner.audience, "expirationSeconds": 3600, "path": "token"}}
+    volumes: list[Manifest] = [
+        {"name": "config", "configMap": {"name": launch.owner.job(launch.attempt)}},
+        {"name": "token", "projected": {"sources": [token]}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": launch.resources.shared_memory}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    if launch.store_claim:
+        volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": launch.store_claim}})
+    for number, claim in enumerate(launch.claims):
+        volumes.append({"name": f"input-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    return volumes
+
+
+def _node_loss_tolerations() -> list[Manifest]:
+    return [
+        {
+            "key": f"node.kubernetes.io/{taint}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": NODE_LOSS_TOLERATION_SECONDS,
+        }
+        for taint in ("not-ready", "unreachable")
+    ]
+
+
+def _spread(launch: Launch) -> Manifest | None:
+    """Pods keep to one topology domain where the user names one, and apart from each other as far as possible."""
+    if launch.nodes == 1:
+        return None
+    same_run = {"labelSelector": {"matchLabels": {labels.OWNER_UID: launch.owner.uid}}}
+    apart = {"weight": 100, "podAffinityTerm": {**same_run, "topologyKey": "kubernetes.io/hostname"}}
+    affinity: Manifest = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [apart]}}
+    if launch.scheduling.topology_key:
+        together = {**same_run, "topologyKey": launch.scheduling.topology_key}
+        affinity["podAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [together]}
+    return affinity

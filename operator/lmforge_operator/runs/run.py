@@ -1,0 +1,101 @@
+"""A run as one reconcile sees it, and what the reconcile decides. Pure data."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from lmforge_api.common import Attempt, FailurePolicy, RunStatus
+from lmforge_api.run import ProgressReport
+from lmforge_operator.runs.observed import JobSeen, PodSeen, timestamp
+
+
+class RunSpec(Protocol):
+    """The fields that every run kind's spec has."""
+
+    @property
+    def suspend(self) -> bool: ...
+    @property
+    def nodes(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def failure_policy(self) -> FailurePolicy: ...
+    @property
+    def active_deadline_seconds(self) -> int | None: ...
+    @property
+    def ttl_seconds_after_finished(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Whether what the run reads is there; `waiting_for` is the sentence for when it isn't."""
+
+    waiting_for: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Nothing is waited for."""
+        return not self.waiting_for
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a decision depends on."""
+
+    now: datetime
+    generation: int
+    spec: RunSpec
+    status: RunStatus
+    template_hash: str
+    jobs: dict[int, JobSeen]
+    pods: tuple[PodSeen, ...] = ()
+    report: ProgressReport | None = None
+    reported_at: datetime | None = None
+    inputs: Inputs = Inputs()
+    lost_nodes: frozenset[str] = frozenset()
+    """Nodes of this run's pods that don't answer; looked up only where that would explain an end."""
+    nodes_that_fit: tuple[int, ...] = ()
+    """Sizes that an elastic attempt may have, ascending; empty for a run of fixed size."""
+
+    def pods_of(self, attempt: int) -> tuple[PodSeen, ...]:
+        """The attempt's pods in rank order."""
+        return tuple(pod for pod in self.pods if pod.attempt == attempt)
+
+    def report_of(self, attempt: int) -> ProgressReport | None:
+        """The newest that the attempt said: by a post, or as its last words."""
+        said = [pod.report.progress for pod in self.pods_of(attempt) if pod.report and pod.report.progress]
+        if self.report:
+            said.append(self.report)
+        own = [report for report in said if report.attempt == attempt]
+        return max(own, key=lambda report: (report.step, report.artifact is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a reconcile has to do, in this order: launch, write the status, delete, look again."""
+
+    status: RunStatus
+    launch: Attempt | None = None
+    delete_jobs: tuple[str, ...] = ()
+    ask_stop: int | None = None
+    delete_self: bool = False
+    look_again: float | None = None
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time as Kubernetes writes it, in whole seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_since(text: str | None, now: datetime) -> float:
+    """Seconds from an RFC 3339 time until now; 0 for none."""
+    return (now - timestamp(text)).total_seconds() if text else 0.0
+
+
+def active_seconds(attempts: list[Attempt], now: datetime) -> float:
+    """Seconds that attempts took in all: what activeDeadlineSeconds is compared with."""
+    return sum(
+        (timestamp(a.ended_at) if a.ended_at else now).timestamp() - timestamp(a.started_at).timestamp()
+        for a in attempts
+        if a.started_at
+    )

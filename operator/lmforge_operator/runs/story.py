@@ -1,0 +1,78 @@
+"""Phase, reason and message of a run: the words that the person at 3 a.m. reads."""
+
+from lmforge_api.common import Attempt, RunPhase, RunStatus
+from lmforge_operator.labels import Reason
+from lmforge_operator.runs.ends import silence
+from lmforge_operator.runs.run import Run
+from lmforge_operator.runs.waiting import Waiting, first_finding
+
+QUIET = 10.0
+"""Seconds without a report (they come every second) after which status says so."""
+
+Words = tuple[RunPhase, str, str]
+
+
+def at_work(run: Run, status: RunStatus, attempt: Attempt) -> Words:
+    """How an attempt that is under way is doing."""
+    if run.report_of(attempt.number) is None and silence(run, attempt) is None:
+        return phase_of_wait(run, status, attempt)
+    if run.spec.suspend:
+        return (
+            "Suspending",
+            Reason.CHECKPOINT_REQUESTED,
+            f"Asked for a checkpoint at step {attempt.step}; the pods go then.",
+        )
+    quiet = silence(run, attempt) or 0.0
+    if quiet > QUIET:
+        limit = run.spec.failure_policy.hang_timeout_seconds
+        since = run.status.progress.updated_at
+        return (
+            "Running",
+            Reason.SILENT,
+            f"No progress report since {since}; after {limit} s without a step it is restarted.",
+        )
+    return "Running", Reason.TRAINING, _running_message(run, status, attempt)
+
+
+def phase_of_wait(run: Run, status: RunStatus, attempt: Attempt) -> Words:
+    """What an attempt waits for before it reports for the first time."""
+    again = any(a.outcome in ("Failed", "Preempted") for a in status.attempts[:-1])
+    phase: RunPhase = "Restarting" if again else "Starting"
+    found = first_finding(Waiting(run.jobs.get(attempt.number), run.pods_of(attempt.number), attempt.nodes))
+    if found and found.stuck:
+        return ("Restarting" if again else "Pending"), found.reason, _sentence(found.message)
+    if found and found.reason == Reason.QUEUED:
+        return "Pending", found.reason, _sentence(found.message)
+    what = found.message if found else "all pods have started; waiting for the first report"
+    return phase, Reason.STARTING, f"{repeated_work(status)} {_sentence(what)}".strip()
+
+
+def repeated_work(status: RunStatus) -> str:
+    """What the last failure was and what it cost, for an attempt that follows one."""
+    ended = [attempt for attempt in status.attempts if attempt.outcome in ("Failed", "Preempted")]
+    if not ended:
+        return ""
+    last = ended[-1]
+    return f"Attempt {last.number} ended at step {last.step}: {last.message.rstrip('.')}."
+
+
+def _running_message(run: Run, status: RunStatus, attempt: Attempt) -> str:
+    report = run.report_of(attempt.number)
+    said = f" {_sentence(report.message)}" if report and report.message else ""
+    before = status.attempts[-2] if len(status.attempts) > 1 else None
+    if before is None:
+        pods = f"{attempt.nodes} pod{'s' if attempt.nodes > 1 else ''}"
+        return f"{status.progress.stage or 'Training'} on {pods}.{said}"
+    return f"{_resumed(before, attempt)}{said}"
+
+
+def _resumed(before: Attempt, attempt: Attempt) -> str:
+    at = f"Resumed at step {attempt.start_step}" if attempt.start_step else "Started again from the beginning"
+    lost = max(0, before.step - attempt.start_step)
+    cost = "No work was lost" if lost == 0 else f"{lost} step{'s were' if lost > 1 else ' was'} repeated"
+    why = before.message.rstrip(".") or before.reason
+    return f"{at} on attempt {attempt.number}: {why} (attempt {before.number}, step {before.step}). {cost}."
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
