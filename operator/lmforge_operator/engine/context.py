@@ -1,0 +1,53 @@
+"""What a reconcile may use. Everything comes in here, so that tests put their own in."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from lmforge_operator.engine.events import EventRecorder
+from lmforge_operator.engine.objects import Objects
+from lmforge_operator.kube.client import Kube
+from lmforge_operator.kube.informer import Informer
+from lmforge_operator.kube.resources import Manifest, Resource
+from lmforge_operator.reports.book import ReportBook
+from lmforge_operator.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The world as a reconcile sees it."""
+
+    kube: Kube
+    objects: Objects
+    """Our own objects, of every kind."""
+    jobs: Informer
+    pods: Informer
+    services: Informer
+    """Metadata only."""
+    config_maps: Informer
+    """Metadata only."""
+    claims: Informer
+    """PersistentVolumeClaims of every namespace: whether they are bound."""
+    reports: ReportBook
+    events: EventRecorder
+    settings: Settings
+    now: Callable[[], datetime]
+
+    @property
+    def informers(self) -> tuple[Informer, ...]:
+        return (self.jobs, self.pods, self.services, self.config_maps, self.claims)
+
+
+Reconcile = Callable[[Context, Manifest], Awaitable[float | None]]
+"""Looks at what is wanted and what exists, acts, writes the status if it changed.
+
+Gives the seconds after which to look again, or None: when something changes.
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A line of the table of kinds."""
+
+    resource: Resource
+    reconcile: Reconcile

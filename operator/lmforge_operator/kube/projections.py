@@ -1,0 +1,78 @@
+"""Which fields of each resource are kept: what a reconcile reads, and nothing else."""
+
+from lmforge_operator.kube.resources import Manifest
+
+METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "finalizers",
+    "labels",
+    "annotations",
+)
+OWN_ANNOTATIONS = "lmforge.dev/"
+POD_STATUS = ("phase", "reason", "message", "conditions", "podIP", "startTime")
+CONTAINER_STATUSES = ("containerStatuses", "initContainerStatuses")
+CONTAINER_STATUS = ("name", "ready", "restartCount", "state", "lastState", "image")
+JOB_SPEC = ("suspend", "parallelism", "completions")
+
+
+def metadata(manifest: Manifest) -> Manifest:
+    """Essentials of metadata: no managedFields, and of the annotations only ours."""
+    full = manifest["metadata"]
+    kept = {name: full[name] for name in METADATA if name in full}
+    annotations = kept.pop("annotations", None) or {}
+    own = {name: value for name, value in annotations.items() if name.startswith(OWN_ANNOTATIONS)}
+    return kept | ({"annotations": own} if own else {})
+
+
+def only_metadata(manifest: Manifest) -> Manifest:
+    """For children that nothing changes but us: Services, ConfigMaps."""
+    return {"metadata": metadata(manifest)}
+
+
+def custom_resource(manifest: Manifest) -> Manifest:
+    """All of spec and status."""
+    kept = {name: manifest[name] for name in ("apiVersion", "kind", "spec", "status") if name in manifest}
+    return kept | {"metadata": metadata(manifest)}
+
+
+def job(manifest: Manifest) -> Manifest:
+    """A Job's size and status."""
+    return {
+        "metadata": metadata(manifest),
+        "spec": _some(manifest.get("spec"), JOB_SPEC),
+        "status": manifest.get("status") or {},
+    }
+
+
+def pod(manifest: Manifest) -> Manifest:
+    """Where a pod is, how its containers are, and why."""
+    full = manifest.get("status") or {}
+    status = _some(full, POD_STATUS)
+    for name in CONTAINER_STATUSES:
+        if full.get(name):
+            status[name] = [_some(container, CONTAINER_STATUS) for container in full[name]]
+    return {
+        "metadata": metadata(manifest),
+        "spec": _some(manifest.get("spec"), ("nodeName",)),
+        "status": status,
+    }
+
+
+def claim(manifest: Manifest) -> Manifest:
+    """Whether a PersistentVolumeClaim is bound."""
+    return {"metadata": metadata(manifest), "status": _some(manifest.get("status"), ("phase", "capacity"))}
+
+
+def phase(manifest: Manifest) -> str:
+    """What objects are counted by."""
+    return (manifest.get("status") or {}).get("phase") or "Pending"
+
+
+def _some(fields: Manifest | None, names: tuple[str, ...]) -> Manifest:
+    return {name: fields[name] for name in names if name in fields} if fields else {}
