@@ -18,7 +18,7 @@ import errno
 from pathlib import Path
 from typing import ClassVar
 
-from lmforge_api.run import ExitCode, ExitReport
+from lmforge_api.run import ExitCode, ExitReport, ProgressReport
 
 _REASONS = {
     ExitCode.INTERNAL: "InternalError",
@@ -31,7 +31,8 @@ _REASONS = {
     ExitCode.PEER_LOST: "PeerLost",
     ExitCode.SUSPENDED: "Suspended",
 }
-_MESSAGE_BYTES = 3000  # a termination log holds 4 KiB, and its JSON needs room for the rest
+_LOG_BYTES = 4096  # what Kubernetes keeps of a termination log
+_MESSAGE_BYTES = 1500  # JSON may write a byte as two, and needs room for the rest
 _PEER_SIGNS = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -124,14 +125,27 @@ def classify(error: BaseException) -> WorkloadError:
     return WorkloadError(f"{type(error).__name__}: {_first_line(text)}")
 
 
-def last_words(path: str | Path, error: BaseException, *, step: int = 0, rank: int = 0) -> ExitCode:
+def last_words(
+    path: str | Path, error: BaseException, *, step: int = 0, rank: int = 0, progress: ProgressReport | None = None
+) -> ExitCode:
     """Write an `ExitReport` to the termination log, if it can be written. Returns the code to exit with."""
     known = classify(error)
-    message = str(known).encode()[:_MESSAGE_BYTES].decode(errors="ignore")
-    report = ExitReport(reason=known.reason, message=message, step=step, rank=rank)
-    with contextlib.suppress(OSError):
-        Path(path).write_text(report.model_dump_json(by_alias=True))
+    write_exit_report(path, ExitReport(reason=known.reason, message=_cut(str(known)), step=step, rank=rank,
+                                       progress=progress))  # fmt: skip
     return known.exit_code
+
+
+def write_exit_report(path: str | Path, report: ExitReport) -> None:
+    """Write last words as they are, if they can be written; without the progress where that makes them too long."""
+    text = report.model_dump_json(by_alias=True, exclude_none=True)
+    if len(text.encode()) > _LOG_BYTES:
+        text = report.model_copy(update={"progress": None}).model_dump_json(by_alias=True, exclude_none=True)
+    with contextlib.suppress(OSError):
+        Path(path).write_text(text)
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
 
 
 def _first_line(text: str) -> str:

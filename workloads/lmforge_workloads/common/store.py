@@ -135,7 +135,9 @@ def _remote(scheme: str, uri: str) -> Location:
         from fsspec.implementations.arrow import ArrowFSWrapper
         from pyarrow.fs import S3FileSystem
 
-        return Location(ArrowFSWrapper(S3FileSystem()), uri.removeprefix("s3://"), uri)
+        bucket = uri.removeprefix("s3://").split("/")[0]
+        s3, _ = S3FileSystem.from_uri(f"s3://{bucket}")  # unlike the constructor, this heeds AWS_ENDPOINT_URL
+        return Location(ArrowFSWrapper(s3), uri.removeprefix("s3://"), uri)
     return Location(filesystem(scheme), uri if scheme == "https" else uri.removeprefix("hf://"), uri)
 
 
