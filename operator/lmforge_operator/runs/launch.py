@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,14 +33,17 @@ class Launch:
     resources: Resources
     scheduling: Scheduling
     template: PodTemplate
-    store_claim: str | None = None
+    store_claim: str
     store_mount: str = "/mnt/store"
     claims: Sequence[str] = ()
     reports_ca: str = ""
     pull_policy: str = "IfNotPresent"
+    pull_secrets: Sequence[str] = ()
+    user: int = 65532
+    node_selector: Mapping[str, str] = field(default_factory=dict)
     grace_seconds: int = 120
     hash: str = ""
-    tolerations: Sequence[Manifest] = field(default_factory=tuple)
+    tolerations: Sequence[Mapping[str, str | int]] = ()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -137,9 +140,9 @@ def _pod_spec(launch: Launch) -> Manifest:
         "terminationGracePeriodSeconds": launch.grace_seconds,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "fsGroup": 65532,
+            "runAsUser": launch.user,
+            "runAsGroup": launch.user,
+            "fsGroup": launch.user,
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -149,10 +152,10 @@ def _pod_spec(launch: Launch) -> Manifest:
     }
     optional: Manifest = {
         "serviceAccountName": template.service_account_name,
-        "nodeSelector": template.node_selector or None,
+        "nodeSelector": {**launch.node_selector, **template.node_selector},
         "affinity": template.affinity or _spread(launch),
         "priorityClassName": launch.scheduling.priority_class_name,
-        "imagePullSecrets": [{"name": name} for name in template.image_pull_secrets] or None,
+        "imagePullSecrets": [{"name": name} for name in [*launch.pull_secrets, *template.image_pull_secrets]],
         "schedulerName": "volcano" if launch.scheduling.gang == "volcano" else None,
     }
     return spec | {key: value for key, value in optional.items() if value}
@@ -190,9 +193,8 @@ def _mounts(launch: Launch) -> list[Manifest]:
         {"name": "token", "mountPath": TOKEN_DIR, "readOnly": True},
         {"name": "shm", "mountPath": "/dev/shm"},
         {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "store", "mountPath": launch.store_mount},
     ]
-    if launch.store_claim:
-        mounts.append({"name": "store", "mountPath": launch.store_mount})
     for number, claim in enumerate(launch.claims):
         mounts.append({"name": f"input-{number}", "mountPath": f"{CLAIM_MOUNTS}/{claim}", "readOnly": True})
     return mounts
@@ -205,9 +207,8 @@ def _volumes(launch: Launch) -> list[Manifest]:
         {"name": "token", "projected": {"sources": [token]}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": launch.resources.shared_memory}},
         {"name": "tmp", "emptyDir": {}},
+        {"name": "store", "persistentVolumeClaim": {"claimName": launch.store_claim}},
     ]
-    if launch.store_claim:
-        volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": launch.store_claim}})
     for number, claim in enumerate(launch.claims):
         volumes.append({"name": f"input-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     return volumes

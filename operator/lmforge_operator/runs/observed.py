@@ -66,10 +66,9 @@ def read_jobs(manifests: Iterable[Manifest]) -> dict[int, JobSeen]:
     return {job.attempt: job for job in jobs}
 
 
-def read_pods(manifests: Iterable[Manifest], *, attempt: int) -> tuple[PodSeen, ...]:
-    """The attempt's pods in rank order."""
-    pods = (_pod(manifest) for manifest in manifests)
-    return tuple(sorted((pod for pod in pods if pod.attempt == attempt), key=lambda pod: (pod.index, pod.name)))
+def read_pods(manifests: Iterable[Manifest]) -> tuple[PodSeen, ...]:
+    """Pods of all attempts, in rank order."""
+    return tuple(sorted(map(_pod, manifests), key=lambda pod: (pod.attempt, pod.index, pod.name)))
 
 
 def _job(manifest: Manifest) -> JobSeen:

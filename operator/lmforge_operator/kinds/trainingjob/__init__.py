@@ -1,0 +1,1 @@
+"""TrainingJob: the story of the kind is in reconcile.py."""

@@ -1,0 +1,82 @@
+"""Do what was decided, in an order in which a crash between any two steps loses and doubles nothing.
+
+Children first (their names make doing it twice harmless), then the status that records them, then the deletion of what
+the status no longer needs. Until the status is written, everything that it was computed from still exists.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from lmforge_api.common import Attempt
+from lmforge_operator.engine.context import Context
+from lmforge_operator.kube.resources import CONFIG_MAPS, JOBS, PERSISTENT_VOLUME_CLAIMS, SERVICES, Resource
+from lmforge_operator.runs import events, launch
+from lmforge_operator.runs.launch import Launch
+from lmforge_operator.runs.run import Decision
+from lmforge_operator.settings import Store
+
+Manifest = dict[str, Any]
+PART_OF = "app.kubernetes.io/part-of"
+
+
+async def carry_out(
+    context: Context, resource: Resource, manifest: Manifest, decision: Decision, *, plan: Callable[[Attempt], Launch]
+) -> float | None:
+    """Launch, write the status if it changed, delete; gives the seconds after which to look again."""
+    meta = manifest["metadata"]
+    if decision.ask_stop is not None:
+        context.reports.ask_stop(meta["uid"], decision.ask_stop)
+    if decision.launch is not None:
+        await _launch(context, plan(decision.launch))
+    await _write_status(context, resource, manifest, decision)
+    for name in decision.delete_jobs:
+        await context.kube.delete(JOBS, meta["namespace"], name)
+    if decision.delete_self:
+        await context.kube.delete(resource, meta["namespace"], meta["name"], uid=meta["uid"])
+    return decision.look_again
+
+
+async def _launch(context: Context, wanted: Launch) -> None:
+    """All children at once: a pod that starts before its ConfigMap is there waits for it."""
+    kube = context.kube
+    await _ensure_store(context, wanted)
+    creates = [kube.create(CONFIG_MAPS, launch.config_map(wanted)), kube.create(JOBS, launch.job(wanted))]
+    if wanted.nodes > 1:
+        creates.append(kube.create(SERVICES, launch.service(wanted)))
+    await asyncio.gather(*creates)
+
+
+async def _ensure_store(context: Context, wanted: Launch) -> None:
+    store, namespace = context.settings.store, wanted.owner.namespace
+    if store.create_claim and context.claims.get(namespace, wanted.store_claim) is None:
+        await context.kube.create(PERSISTENT_VOLUME_CLAIMS, store_claim(store, namespace))
+
+
+def store_claim(store: Store, namespace: str) -> Manifest:
+    """The namespace's store. Nobody owns it: artifacts outlive the objects that made them."""
+    spec: Manifest = {"accessModes": list(store.access_modes), "resources": {"requests": {"storage": store.size}}}
+    if store.storage_class:
+        spec["storageClassName"] = store.storage_class
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": store.claim_name,
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/part-of": "lmforge"},
+        },
+        "spec": spec,
+    }
+
+
+async def _write_status(context: Context, resource: Resource, manifest: Manifest, decision: Decision) -> None:
+    meta, before = manifest["metadata"], manifest.get("status") or {}
+    after = decision.status.wire()
+    if after == before:
+        return
+    written = await context.kube.write_status(resource, meta["namespace"], meta["name"], after, uid=meta["uid"])
+    if written is None:
+        return
+    for event in events.between(before, decision.status):
+        await context.events.emit(manifest, type=event.type, reason=event.reason, message=event.message)

@@ -1,0 +1,44 @@
+"""Events that matter: what changed between two statuses, in the words that `kubectl describe` prints."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lmforge_api.common import Attempt, RunStatus
+
+_OF_NOTE = ("Succeeded", "Failed", "Suspended", "Suspending")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of `kubectl describe`."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def between(before: Mapping[str, Any], after: RunStatus) -> Iterator[Event]:
+    """What happened, oldest first."""
+    known = {attempt["number"]: attempt for attempt in before.get("attempts") or ()}
+    for attempt in after.attempts:
+        former = known.get(attempt.number)
+        if attempt.outcome in ("Failed", "Preempted") and (former is None or former["outcome"] == "Running"):
+            yield _ended(attempt)
+        if former is None:
+            yield _started(attempt)
+    if after.phase != before.get("phase") and after.phase in _OF_NOTE:
+        yield Event("Warning" if after.phase == "Failed" else "Normal", after.phase, after.message)
+    elif after.phase == "Pending" and (after.phase, after.reason) != (before.get("phase"), before.get("reason")):
+        yield Event("Warning", after.reason, after.message)
+
+
+def _started(attempt: Attempt) -> Event:
+    at = f" from step {attempt.start_step}" if attempt.start_step else ""
+    return Event("Normal", "AttemptStarted", f"Attempt {attempt.number} started on {attempt.nodes} pods{at}.")
+
+
+def _ended(attempt: Attempt) -> Event:
+    counted = "" if attempt.counted else " It does not count towards maxRestarts."
+    message = f"Attempt {attempt.number} ended at step {attempt.step}: {attempt.message.rstrip('.')}.{counted}"
+    return Event("Warning", attempt.reason or "AttemptEnded", message)

@@ -1,0 +1,47 @@
+"""References between objects: what another object has made, or why it has nothing yet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lmforge_api.common import ObjectRef
+from lmforge_operator.runs.uris import claims_of
+
+Lookup = Callable[[str, str], dict[str, Any] | None]
+"""(kind, name) of the same namespace -> the object, as far as it exists."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where the input is; or, when `uri` is empty, what is waited for."""
+
+    uri: str = ""
+    waiting_for: str = ""
+
+
+def resolve(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Resolved:
+    """Where an input given by `from` or by `uri` is."""
+    if reference is None:
+        return Resolved(uri=uri or "")
+    label = f"{reference.kind} {reference.name}"
+    found = lookup(reference.kind, reference.name)
+    if found is None:
+        return Resolved(waiting_for=f"{label}: it does not exist in this namespace")
+    status = found.get("status") or {}
+    artifact = status.get("artifact") or {}
+    if status.get("phase") == "Succeeded" and artifact.get("uri"):
+        return Resolved(uri=artifact["uri"])
+    if status.get("phase") == "Failed":
+        return Resolved(waiting_for=f"{label}: it failed ({status.get('message', 'see its status').rstrip('.')})")
+    progress = (status.get("progress") or {}).get("percent") or ""
+    at = f" at {progress}" if progress else ""
+    return Resolved(waiting_for=f"{label}: it is {status.get('phase') or 'Pending'}{at}")
+
+
+def missing_claims(uris: list[str], has_claim: Callable[[str], bool]) -> list[str]:
+    """What is waited for when inputs are on claims that nobody has made."""
+    return [
+        f"PersistentVolumeClaim {claim}: it does not exist in this namespace (create it, or correct the uri)"
+        for claim in claims_of(uris, store_claim="")
+        if not has_claim(claim)
+    ]
