@@ -4,22 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lmforge_api.base import ApiModel, Rule, StatusModel
+from lmforge_api.base import ApiModel, Rule, StatusModel, keyed_by
 
 Quantity = Annotated[
     str,
     Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$", max_length=32, examples=["500m", "4Gi"]),
 ]
-Uri = Annotated[
-    str,
-    Field(
-        pattern=r"^(hf|s3|pvc|oci|https|file)://[^\s]+$",
-        max_length=1024,
-        examples=["pvc://corpus/python-docs", "hf://org/name@revision", "s3://bucket/path"],
-    ),
-]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+LabelValue = Annotated[str, Field(pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$", max_length=63)]
 FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+_LABEL_KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+_RESERVED_KEY = "^([a-z0-9.-]*[.])?(lmforge[.]dev|batch[.]kubernetes[.]io)/"
 
 
 class ObjectRef(ApiModel):
@@ -36,6 +32,11 @@ class Resources(ApiModel):
         Rule(
             cel="has(self.accelerator) == has(self.count)",
             message="resources.accelerator and resources.count go together: name the device (nvidia.com/gpu) and how many each pod gets, or leave both out to train on CPU",
+        ),
+        Rule(
+            cel="quantity(self.memory).isGreaterThan(quantity(self.sharedMemory))",
+            message="resources.sharedMemory {self.sharedMemory} counts towards resources.memory {self.memory}, which must be larger: raise memory",
+            path=".memory",
         ),
     )
     accelerator: str | None = Field(
@@ -65,25 +66,68 @@ class Scheduling(ApiModel):
     )
 
 
+RESERVED_VARIABLES = [
+    "JOB_COMPLETION_INDEX",
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+]
+
+
 class EnvVar(ApiModel):
     """An environment variable for the workload's container, e.g. NCCL_SOCKET_IFNAME."""
 
+    cel_rules = (
+        Rule(
+            cel=f"!(self.name in {RESERVED_VARIABLES})",
+            message="template.env can't set {self.name}: ranks and their meeting place come from parallelism and nodes; leave it out",
+            path=".name",
+        ),
+    )
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253, description="Name of the variable.")
-    value: str = Field("", max_length=4096, description="Value. For secrets use valueFrom in `template.envFrom`.")
+    value: str = Field("", max_length=4096, description="Value. For secrets use template.envFrom.")
+
+
+def _keys_are_labels(field: str) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            cel=f"self.{field}.all(key, key.size() <= 317 && key.matches('{_LABEL_KEY}'))",
+            message=f"template.{field} has a key that Kubernetes does not take: write <name> or <domain>/<name>",
+            path=f".{field}",
+        ),
+        Rule(
+            cel=f"!self.{field}.exists(key, key.matches('{_RESERVED_KEY}'))",
+            message=f"template.{field} can't use keys of lmforge.dev or batch.kubernetes.io, by which a run finds its pods: use your own domain",
+            path=f".{field}",
+        ),
+    )
 
 
 class PodTemplate(ApiModel):
     """Overrides for the pods of a run. The operator's own fields win over what would break the run."""
 
-    image: str | None = Field(None, max_length=512, description="Image to run instead of the one that the chart names.")
+    cel_rules = (
+        *_keys_are_labels("labels"),
+        *_keys_are_labels("annotations"),
+    )
+    image: str | None = Field(
+        None, max_length=512, pattern=r"^[^\s]+$", description="Image to run instead of the one that the chart names."
+    )
     image_pull_secrets: list[Name] = Field([], max_length=16, description="Names of Secrets for pulling the image.")
-    labels: dict[str, str] = Field({}, max_length=64, description="More labels for the pods.")
-    annotations: dict[str, str] = Field({}, max_length=64, description="More annotations for the pods.")
-    node_selector: dict[str, str] = Field({}, max_length=64, description="Labels that a node must have.")
+    labels: dict[str, LabelValue] = Field({}, max_length=64, description="More labels for the pods.")
+    annotations: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
+        {}, max_length=64, description="More annotations for the pods."
+    )
+    node_selector: dict[str, LabelValue] = Field({}, max_length=64, description="Labels that a node must have.")
     tolerations: list[FreeForm] = Field([], max_length=32, description="Tolerations, as in a Pod.")
     affinity: FreeForm | None = Field(None, description="Affinity, as in a Pod.")
     service_account_name: Name | None = Field(None, description="Service account of the pods (no token is mounted).")
-    env: list[EnvVar] = Field([], max_length=64, description="More environment variables.")
+    env: list[EnvVar] = Field(
+        [], max_length=64, description="More environment variables.", json_schema_extra=keyed_by("name")
+    )
     env_from: list[Name] = Field([], max_length=16, description="Names of Secrets whose keys become variables.")
 
 
@@ -218,13 +262,17 @@ class RunStatus(StatusModel):
     phase: RunPhase = Field("Pending", description="Where the run is.")
     reason: str = Field("", description="Why, in one word.")
     message: str = Field("", description="Why, and what to do, in one sentence.")
-    conditions: list[Condition] = Field([], description="InputsReady, Scheduled, Running, Complete, Failed, Suspended…")
+    conditions: list[Condition] = Field(
+        [],
+        description="InputsReady, Scheduled, Running, Complete, Failed, Suspended…",
+        json_schema_extra=keyed_by("type"),
+    )
     progress: Progress = Field(default_factory=Progress, description="How far it is.")
-    attempts: list[Attempt] = Field([], description="Every try, newest last.")
+    attempts: list[Attempt] = Field([], description="Every try, newest last.", json_schema_extra=keyed_by("number"))
     restarts: int = Field(0, description="Attempts after the first.")
     nodes: int = Field(0, description="Pods of the current attempt.")
     checkpoint: CheckpointStatus | None = Field(None, description="Newest complete checkpoint.")
-    inputs: list[InputStatus] = Field([], description="Inputs, pinned by digest.")
+    inputs: list[InputStatus] = Field([], description="Inputs, pinned by digest.", json_schema_extra=keyed_by("name"))
     artifact: ArtifactStatus | None = Field(None, description="What it has left.")
     started_at: str | None = Field(None, description="When the first attempt started (RFC 3339).")
     finished_at: str | None = Field(None, description="When the run ended (RFC 3339).")

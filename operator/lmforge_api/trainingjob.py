@@ -5,110 +5,36 @@ from typing import Literal
 from pydantic import Field
 
 from lmforge_api.base import ApiModel, Rule
-from lmforge_api.common import (
-    FailurePolicy,
-    ObjectRef,
-    PodTemplate,
-    Resources,
-    RunStatus,
-    Scheduling,
-    Uri,
+from lmforge_api.common import FailurePolicy, PodTemplate, Resources, RunStatus, Scheduling
+from lmforge_api.sources import (
+    DatasetSource,
+    ModelInit,
+    ModelSource,
+    TextSource,
+    TokenizerSource,
+    TokenizerTraining,
 )
+from lmforge_api.trainingjob_rules import RULES
 
-
-class ModelInit(ApiModel):
-    """A new model, its weights drawn from the seed."""
-
-    architecture: Literal["llama", "gpt2", "lstm", "ngram"] = Field(
-        "llama",
-        description="Family of the model. lstm and ngram are baselines to compare a transformer with.",
-    )
-    layers: int = Field(4, ge=1, le=512, description="Transformer blocks (or LSTM layers).")
-    hidden_size: int = Field(256, ge=8, le=65536, description="Width of the residual stream.")
-    intermediate_size: int | None = Field(
-        None,
-        ge=8,
-        le=262144,
-        description="Width of the feed-forward block. Default: for llama 8/3 of hiddenSize rounded up to a multiple of 32, for gpt2 4 times hiddenSize.",
-    )
-    heads: int = Field(4, ge=1, le=1024, description="Attention heads.")
-    kv_heads: int | None = Field(
-        None, ge=1, le=1024, description="Key/value heads (llama, grouped-query attention). Default: heads."
-    )
-    position_encoding: Literal["learned", "sinusoidal"] | None = Field(
-        None,
-        description="gpt2 only: learned (default), or the fixed sinusoids of 'Attention Is All You Need', section 3.5.",
-    )
-    rope_theta: float = Field(10000.0, gt=0, description="llama: base of the rotary position encoding.")
-    tie_embeddings: bool = Field(True, description="Share the input embedding with the output layer.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate (lstm and gpt2).")
-    order: int | None = Field(None, ge=1, le=8, description="ngram only: length of the n-grams. Default 3.")
-
-
-class ModelSource(ApiModel):
-    """Which model is trained: a new one, or one to go on from."""
-
-    cel_rules = (
-        Rule(
-            cel="(has(self.init) ? 1 : 0) + (has(self.from) ? 1 : 0) + (has(self.uri) ? 1 : 0) == 1",
-            message="model needs exactly one of init (a new model), from (another object's artifact) or uri (a Hugging Face directory)",
-        ),
-    )
-    init: ModelInit | None = Field(None, description="A new model of this shape.")
-    from_: ObjectRef | None = Field(None, alias="from", description="Go on from the artifact of this object.")
-    uri: Uri | None = Field(None, description="Go on from this Hugging Face directory (config.json and safetensors).")
-
-
-class TokenizerTraining(ApiModel):
-    """A tokenizer trained on the dataset itself."""
-
-    type: Literal["BPE", "WordPiece", "Unigram"] = Field("BPE", description="Kind of tokenizer.")
-    vocab_size: int = Field(8192, ge=260, le=1_000_000, description="Size of the vocabulary, special tokens included.")
-
-
-class TokenizerSource(ApiModel):
-    """How text becomes tokens."""
-
-    cel_rules = (
-        Rule(
-            cel="(has(self.train) ? 1 : 0) + (has(self.uri) ? 1 : 0) == 1",
-            message="dataset.tokenizer needs exactly one of train (train one on this text) or uri (an existing one)",
-        ),
-    )
-    train: TokenizerTraining | None = Field(None, description="Train one on this dataset.")
-    uri: Uri | None = Field(None, description="Directory with tokenizer.json, e.g. of a model.")
-
-
-class TextSource(ApiModel):
-    """Text to read."""
-
-    cel_rules = (
-        Rule(
-            cel="(has(self.from) ? 1 : 0) + (has(self.uri) ? 1 : 0) == 1",
-            message="a dataset needs exactly one of uri (files) or from (a Dataset)",
-        ),
-    )
-    uri: Uri | None = Field(
-        None,
-        description="A file, a directory (read recursively) or a glob of text, jsonl, csv or parquet files.",
-    )
-    from_: ObjectRef | None = Field(None, alias="from", description="A Dataset, used once it is ready.")
-    format: Literal["auto", "text", "jsonl", "csv", "parquet"] = Field(
-        "auto",
-        description="Format of the files; auto goes by their names (.jsonl, .csv, .parquet, anything else is text).",
-    )
-    column: str = Field(
-        "text", max_length=253, description="Column or JSON key that holds the text (jsonl, csv, parquet)."
-    )
-
-
-class DatasetSource(TextSource):
-    """Text to train on, and how it becomes tokens."""
-
-    tokenizer: TokenizerSource | None = Field(
-        None,
-        description="Default: the model's or the Dataset's own tokenizer, or else a BPE of 8192 trained on this text.",
-    )
+__all__ = [
+    "Batch",
+    "Checkpointing",
+    "DatasetSource",
+    "Elastic",
+    "Evaluation",
+    "ModelInit",
+    "ModelSource",
+    "Optimizer",
+    "Parallelism",
+    "Schedule",
+    "TextSource",
+    "TokenizerSource",
+    "TokenizerTraining",
+    "TrainingJobSpec",
+    "TrainingJobStatus",
+    "Zero",
+    "ZeroOffload",
+]
 
 
 class Parallelism(ApiModel):
@@ -131,6 +57,18 @@ class ZeroOffload(ApiModel):
 class Zero(ApiModel):
     """DeepSpeed ZeRO: what is partitioned over the data-parallel ranks (arXiv:1910.02054)."""
 
+    cel_rules = (
+        Rule(
+            cel="self.offload.optimizer == 'none' || self.stage >= 1",
+            message="zero.offload.optimizer needs zero.stage 1 or more, which gives each rank its part: write stage: 1",
+            path=".offload.optimizer",
+        ),
+        Rule(
+            cel="self.offload.parameters == 'none' || self.stage == 3",
+            message="zero.offload.parameters needs zero.stage 3, which partitions them, not {self.stage}: write stage: 3",
+            path=".offload.parameters",
+        ),
+    )
     stage: int = Field(1, ge=0, le=3, description="0 nothing, 1 optimizer states, 2 and gradients, 3 and parameters.")
     offload: ZeroOffload = Field(default_factory=ZeroOffload, description="What to offload to host memory.")
     overlap_comm: bool = Field(True, description="Reduce gradients while the backward pass still runs.")
@@ -199,7 +137,8 @@ class Elastic(ApiModel):
     cel_rules = (
         Rule(
             cel="self.minNodes <= self.maxNodes",
-            message="elastic.minNodes must not be larger than elastic.maxNodes",
+            message="elastic.minNodes {self.minNodes} is larger than elastic.maxNodes {self.maxNodes}: swap them",
+            path=".minNodes",
         ),
     )
     min_nodes: int = Field(1, ge=1, description="Fewest pods to go on with.")
@@ -213,12 +152,7 @@ class TrainingJobSpec(ApiModel):
         "model", "dataset", "sequenceLength", "engine", "parallelism", "zero", "precision", "batch", "optimizer",
         "schedule", "steps", "seed", "evaluation", "nodes", "processesPerNode",
     )  # fmt: skip
-    cel_rules = (
-        Rule(
-            cel="(self.parallelism.data * self.parallelism.tensor * self.parallelism.pipeline) % self.nodes == 0",
-            message="parallelism.data × tensor × pipeline must be a multiple of nodes",
-        ),
-    )
+    cel_rules = RULES
 
     model: ModelSource = Field(description="Which model is trained.")
     dataset: DatasetSource = Field(description="Text to train on.")
