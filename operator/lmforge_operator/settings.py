@@ -131,7 +131,7 @@ def load(path: Path | None) -> Settings:
 
 
 def _sentences(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
-        for problem in error.errors()
-    )
+    def where(place: tuple[int | str, ...]) -> str:
+        return ".".join(str(part) for part in place) or "settings"
+
+    return "; ".join(f"{where(problem['loc'])}: {problem['msg']}" for problem in error.errors())

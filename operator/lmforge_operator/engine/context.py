@@ -8,7 +8,7 @@ from lmforge_operator.engine.events import EventRecorder
 from lmforge_operator.engine.objects import Objects
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.informer import Informer
-from lmforge_operator.kube.resources import Manifest, Resource
+from lmforge_operator.kube.resources import Manifest
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.settings import Settings
 
@@ -32,6 +32,8 @@ class Context:
     events: EventRecorder
     settings: Settings
     now: Callable[[], datetime]
+    reports_ca: Callable[[], str]
+    """Certificate (PEM) of the authority that pods verify the reports' endpoint against."""
 
     @property
     def informers(self) -> tuple[Informer, ...]:
@@ -43,11 +45,3 @@ Reconcile = Callable[[Context, Manifest], Awaitable[float | None]]
 
 Gives the seconds after which to look again, or None: when something changes.
 """
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A line of the table of kinds."""
-
-    resource: Resource
-    reconcile: Reconcile

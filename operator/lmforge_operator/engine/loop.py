@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from time import perf_counter
 
 from lmforge_operator import metrics
-from lmforge_operator.engine.context import Context, Kind, Reconcile
+from lmforge_operator.engine.context import Context, Reconcile
 from lmforge_operator.engine.queue import WorkQueue
 from lmforge_operator.engine.trouble import Trouble
 from lmforge_operator.errors import ApiError, Forbidden, Invalid, LeadershipLost, Transient, UserError
 from lmforge_operator.kube.resources import Key, Manifest
 
-__all__ = ["Context", "Kind", "Loop", "Reconcile"]
+__all__ = ["Context", "Loop", "Reconcile"]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ REFUSED_RETRY_SECONDS = 60.0
 class Loop:
     """Reconciles whatever the queue gives, so many at a time."""
 
-    def __init__(self, queue: WorkQueue[Key], context: Context, kinds: Mapping[str, Kind]) -> None:
+    def __init__(self, queue: WorkQueue[Key], context: Context, kinds: Mapping[str, Reconcile]) -> None:
         self._queue = queue
         self._context = context
         self._kinds = kinds
@@ -73,7 +73,7 @@ class Loop:
         result = "error"
         try:
             async with asyncio.timeout(self._context.settings.queue.reconcile_timeout_seconds):
-                again = await self._kinds[key.kind].reconcile(self._context, manifest)
+                again = await self._kinds[key.kind](self._context, manifest)
                 await self._trouble.clear(key, manifest)
             result = "success"
             self._queue.succeeded(key)

@@ -125,6 +125,10 @@ class Kube:
                 return None
             raise
 
+    async def review(self, resource: Resource, body: Manifest) -> Manifest:
+        """Asks a question by POST (TokenReview): nothing is stored, so any replica may."""
+        return _manifest(await self.transport.send("POST", resource.path(), body=body))
+
     async def pages(
         self,
         resource: Resource,

@@ -134,7 +134,8 @@ def _by_official_client(path: Path, *, context: str | None, namespace: str) -> C
     from kubernetes import client, config
 
     loaded = client.Configuration()
-    config.load_kube_config(str(path), context=context, client_configuration=loaded)
+    load: Callable[..., None] = config.load_kube_config
+    load(str(path), context=context, client_configuration=loaded)
 
     def read_token() -> str:
         header = loaded.get_api_key_with_prefix("BearerToken") or loaded.get_api_key_with_prefix("authorization")
