@@ -1,0 +1,50 @@
+"""What uv.lock says about each image, written beside its Dockerfile, so that plain `docker build` finds it too."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+from e2e.cluster.errors import ToolMissing
+from e2e.cluster.paths import REPOSITORY, Paths
+from e2e.cluster.shell import run
+
+HEADER = "# Written by `python -m e2e.cluster constraints` from uv.lock: do not edit.\n"
+
+
+def write(paths: Paths) -> None:
+    """The torch image holds torch and what only torch needs; the train image holds the rest of that extra."""
+    train = _export(paths, "train")
+    without_torch = _export(paths, "train", "--prune", "torch")
+    contents = {
+        "torch/constraints.txt": [line for line in train if line not in without_torch],
+        "train/requirements.txt": without_torch,
+        "operator/requirements.txt": _export(paths, "operator"),
+    }
+    for name, lines in contents.items():
+        file = REPOSITORY / "images" / name
+        content = HEADER + "".join(f"{line}\n" for line in lines)
+        if not file.exists() or file.read_text() != content:
+            file.write_text(content)
+
+
+def _export(paths: Paths, extra: str, *options: str) -> Sequence[str]:
+    command = (
+        "export",
+        "--quiet",
+        "--frozen",
+        "--no-default-groups",
+        "--no-emit-project",
+        "--no-hashes",
+        "--no-annotate",
+    )
+    text = run(_uv(paths), *command, "--no-header", "--extra", extra, *options, cwd=REPOSITORY)
+    return [line for line in text.splitlines() if line and "sys_platform == 'win32'" not in line]
+
+
+def _uv(paths: Paths) -> str:
+    own = paths.cache / "uv" / "bin" / "uv"
+    found = str(own) if own.exists() else shutil.which("uv")
+    if not found:
+        raise ToolMissing("uv is needed to read uv.lock. Install it with: pip install uv")
+    return found
