@@ -1,0 +1,305 @@
+"""The engine on DeepSpeed: ZeRO 0 to 3, and its PipelineModule where there are stages.
+
+The model, its split over tensor-parallel ranks and its first weights come from here; DeepSpeed accumulates,
+reduces and clips gradients, scales the loss, partitions the optimizer and runs the pipeline's schedule.
+"""
+
+import contextlib
+import io
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
+from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
+from deepspeed.runtime.utils import clip_grad_norm_
+from torch import Tensor, nn
+
+from lmforge_api.trainingjob import Optimizer, Zero
+from lmforge_workloads.train.engine import Fragment, StepResult
+from lmforge_workloads.train.layers import Layers, TensorParallelLayers, split_of
+from lmforge_workloads.train.layout import Groups, Layout, stage_bounds
+from lmforge_workloads.train.model import Piece, Transformer, named_parameters, pieces
+from lmforge_workloads.train.shape import Shape
+from lmforge_workloads.train.weights import Source
+from lmforge_workloads.train.zero_state import get_updates, set_updates, state_of
+
+_NO_CLIPPING = 1e9
+"""The norm is wanted in any case, and DeepSpeed computes it only when it clips."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What of a TrainingJob's spec the engine needs."""
+
+    optimizer: Optimizer
+    zero: Zero
+    precision: str
+    micro_batch: int
+    accumulation: int
+    activation_checkpointing: bool = False
+
+
+class DeepSpeedEngine:
+    """See `lmforge_workloads.train.engine.Engine`."""
+
+    def __init__(self, shape: Shape, layout: Layout, settings: EngineSettings, *, device: torch.device) -> None:
+        self.layout = layout
+        self.settings = settings
+        self.device = device
+        self.groups = Groups(layout)
+        layers = TensorParallelLayers(self.groups.tensor) if self.groups.tensor else Layers()
+        parts = pieces(shape, layers, recompute=settings.activation_checkpointing)
+        with _quiet():
+            self.module: nn.Module = (
+                Stages(parts, layers, layout) if layout.pipeline > 1 else Transformer(parts, layers)
+            )
+            _mark_for_norm(self.module, layout)
+            self.engine = self._deepspeed()
+        self.state = state_of(self.module, self.engine.optimizer)
+
+    def _deepspeed(self) -> Any:
+        groups = _decay_groups(self.module, self.settings.optimizer)
+        arguments: dict[str, Any] = {
+            "model": self.module,
+            "optimizer": _adamw(groups, self.settings.optimizer),
+            "config": config(self.settings, self.layout, parameters=_count(self.module), device=self.device),
+            "dist_init_required": False,
+        }
+        if self.layout.pipeline == 1 and self.layout.tensor > 1:
+            arguments["mpu"] = self.groups
+        engine = deepspeed.initialize(**arguments)[0]
+        _keep_norm(engine)
+        return engine
+
+    def train_step(self, micro_batches: Sequence[Tensor], *, learning_rate: float) -> StepResult:
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        skipped_before = self.engine.skipped_steps
+        scale = self.scaler().get("scale")
+        loss = self._pipeline_step(micro_batches) if self.layout.pipeline > 1 else self._plain_step(micro_batches)
+        norm = self.engine.get_global_grad_norm()
+        return StepResult(
+            loss=loss,
+            gradient_norm=None if norm is None else float(norm),
+            loss_scale=scale,
+            skipped=self.engine.skipped_steps > skipped_before,
+        )
+
+    def _plain_step(self, micro_batches: Sequence[Tensor]) -> float:
+        self.engine.train()
+        total = torch.zeros((), device=self.device)
+        for tokens in micro_batches:
+            loss = self.engine(*_shifted(tokens.to(self.device)))
+            self.engine.backward(loss)
+            self.engine.step()
+            total += loss.detach()
+        return self._mean_over_data(total / len(micro_batches))
+
+    def _pipeline_step(self, micro_batches: Sequence[Tensor]) -> float:
+        return float(self.engine.train_batch(_pairs(micro_batches)))
+
+    def evaluate(self, micro_batches: Sequence[Tensor]) -> float:
+        if self.layout.pipeline > 1:
+            return float(self.engine.eval_batch(_pairs(micro_batches), num_micro_batches=len(micro_batches)))
+        self.engine.eval()
+        with torch.no_grad():
+            losses = [self.engine(*_shifted(tokens.to(self.device))) for tokens in micro_batches]
+        return self._mean_over_data(torch.stack(losses).mean())
+
+    def _mean_over_data(self, value: Tensor) -> float:
+        if self.layout.data > 1:
+            dist.all_reduce(value, group=self.groups.data)
+        return value.item() / self.layout.data
+
+    def fragments(self) -> Iterator[Fragment]:
+        return self.state.fragments()
+
+    def initialise(self, source: Source) -> None:
+        for fragment in self.fragments():
+            part = fragment.split.cut(
+                source.tensor(fragment.name, self._whole_size(fragment)),
+                rank=self.layout.tensor_rank,
+                size=self.layout.tensor,
+            )
+            fragment.weight.copy_(part.reshape(-1)[fragment.start : fragment.start + fragment.length])
+            fragment.exp_avg.zero_()
+            fragment.exp_avg_sq.zero_()
+        self.restored(updates=0, scaler={})
+
+    def _whole_size(self, fragment: Fragment) -> list[int]:
+        size = list(fragment.size)
+        if fragment.split.dim is not None:
+            size[fragment.split.dim] *= self.layout.tensor
+        return size
+
+    def restored(self, *, updates: int, scaler: dict[str, float]) -> None:
+        set_updates(self.state, updates)
+        for key, value in scaler.items():
+            setattr(self._loss_scaler(), _SCALER[key], type(getattr(self._loss_scaler(), _SCALER[key]))(value))
+        self.state.publish()
+
+    def updates(self) -> int:
+        return get_updates(self.state)
+
+    def scaler(self) -> dict[str, float]:
+        if self.settings.precision != "fp16":
+            return {}
+        scaler = self._loss_scaler()
+        return {key: float(getattr(scaler, attribute)) for key, attribute in _SCALER.items()}
+
+    def _loss_scaler(self) -> Any:
+        return self.engine.optimizer.loss_scaler
+
+
+_SCALER = {
+    "scale": "cur_scale",
+    "iteration": "cur_iter",
+    "last_overflow": "last_overflow_iter",
+    "hysteresis": "cur_hysteresis",
+}
+
+
+class Stages(PipelineModule):  # type: ignore[misc]
+    """The pieces as DeepSpeed's pipeline wants them; blocks are shared evenly."""
+
+    def __init__(self, parts: Sequence[Piece], layers: Layers, layout: Layout) -> None:
+        self._blocks = [index for index, part in enumerate(parts) if part.is_block]
+        topology = PipeModelDataParallelTopology(num_pp=layout.pipeline, num_mp=layout.tensor, num_dp=layout.data)
+        super().__init__(_specs(parts, layers), topology=topology, loss_fn=layers.loss)
+
+    def _partition_layers(self, method: str = "") -> None:
+        first, last = self._blocks[0], self._blocks[-1]
+        inner = [first + bound for bound in stage_bounds(len(self._blocks), self.num_stages)]
+        self.parts = [0, *inner[1:-1], len(self._layer_specs)]
+        assert last < self.parts[-1]
+        self._set_bounds(start=self.parts[self.stage_id], stop=self.parts[self.stage_id + 1])
+
+
+class _PieceSpec(LayerSpec):  # type: ignore[misc]
+    def __init__(self, piece: Piece) -> None:
+        super().__init__(nn.Module)
+        self.piece = piece
+
+    def build(self, log: bool = False) -> nn.Module:
+        return self.piece.build()
+
+
+class _TiedPieceSpec(TiedLayerSpec):  # type: ignore[misc]
+    def __init__(self, piece: Piece, forward_fn: Any = None) -> None:
+        super().__init__("embedding", nn.Module, forward_fn=forward_fn)
+        self.piece = piece
+
+    def build(self, log: bool = False) -> nn.Module:
+        return self.piece.build()
+
+
+def _specs(parts: Sequence[Piece], layers: Layers) -> list[LayerSpec]:
+    by_name = {part.name: part for part in parts}
+    shared = {part.tied_to for part in parts if part.tied_to}
+    specs: list[LayerSpec] = []
+    for part in parts:
+        if part.tied_to:
+            specs.append(_TiedPieceSpec(by_name[part.tied_to], lambda module, x: layers.logits(x, module.weight)))
+        else:
+            specs.append(_TiedPieceSpec(part) if part.name in shared else _PieceSpec(part))
+    return specs
+
+
+def config(settings: EngineSettings, layout: Layout, *, parameters: int, device: torch.device) -> dict[str, object]:
+    """DeepSpeed's configuration; `parameters` is the number on this rank."""
+    zero = settings.zero
+    # At stage 0 DeepSpeed's optimizers for bf16 and fp16 either round what they accumulate or are partitioned
+    # anyway; stage 1 computes the same and takes less memory.
+    stage = max(zero.stage, 0 if settings.precision == "fp32" else 1)
+    partitioned: dict[str, object] = {
+        "stage": stage,
+        "overlap_comm": zero.overlap_comm and device.type == "cuda" and layout.pipeline == 1,
+        "contiguous_gradients": zero.contiguous_gradients,
+        "allgather_partitions": zero.allgather_partitions,
+        # Buffers are allocated in full: no larger than what there is to put into them.
+        "reduce_bucket_size": min(zero.reduce_bucket_size, parameters),
+        "allgather_bucket_size": min(zero.allgather_bucket_size, parameters),
+    }
+    if stage > 0 and zero.offload.optimizer != "none":
+        partitioned["offload_optimizer"] = {"device": zero.offload.optimizer}
+    if stage == 3 and zero.offload.parameters != "none":
+        partitioned["offload_param"] = {"device": zero.offload.parameters}
+    return {
+        "train_batch_size": settings.micro_batch * settings.accumulation * layout.data,
+        "train_micro_batch_size_per_gpu": settings.micro_batch,
+        "gradient_accumulation_steps": settings.accumulation,
+        "gradient_clipping": settings.optimizer.gradient_clipping or _NO_CLIPPING,
+        "zero_optimization": partitioned,
+        # torch's AdamW, fused on every device: DeepSpeed's own is compiled at run time.
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": settings.precision == "bf16"},
+        "fp16": {"enabled": settings.precision == "fp16"},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "steps_per_print": None,
+    }
+
+
+def _adamw(groups: list[dict[str, object]], settings: Optimizer) -> torch.optim.AdamW:
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, eps=settings.epsilon, fused=True)
+
+
+def _decay_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, object]]:
+    """Weight decay is for matrices: not for norms and biases."""
+    parameters = [parameter for _, parameter in named_parameters(module)]
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _mark_for_norm(module: nn.Module, layout: Layout) -> None:
+    """Say which parameters this rank counts in the gradients' norm: what several ranks hold is counted once.
+
+    DeepSpeed asks `tensor_model_parallel` for tensor-parallel copies, `ds_pipe_replicated` for tied ones (set by it).
+    """
+    for _, parameter in named_parameters(module):
+        mine = split_of(parameter).dim is not None or layout.tensor_rank == 0
+        tied_copy = getattr(parameter, "ds_pipe_replicated", False)
+        parameter.tensor_model_parallel = mine and not tied_copy  # type: ignore[attr-defined]
+
+
+def _keep_norm(engine: Any) -> None:
+    """Stage 0 in fp32 clips, but forgets the norm."""
+
+    def clip() -> None:
+        engine._global_grad_norm = clip_grad_norm_(
+            parameters=engine.module.parameters(), max_norm=engine.gradient_clipping(), mpu=engine.mpu
+        )
+
+    engine.clip_fp32_gradients = clip
+
+
+def _count(module: nn.Module) -> int:
+    return max(1, sum(parameter.numel() for _, parameter in named_parameters(module)))
+
+
+def _shifted(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, T + 1] -> inputs [B, T], targets [B, T]."""
+    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+
+def _pairs(micro_batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    return (_shifted(tokens) for tokens in micro_batches)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """DeepSpeed prints its layers and logs every setting."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
