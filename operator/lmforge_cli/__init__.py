@@ -1,0 +1,1 @@
+"""`kubectl lmforge …`: what kubectl itself can't do with LMForge's objects."""
