@@ -1,4 +1,4 @@
-"""python -m e2e.cluster up | down | status | images | env | tools | stop-node NAME | start-node NAME
+"""python -m e2e.cluster up | down | status | images | env | tools | constraints | stop-node NAME | start-node NAME
 
 CLUSTER chooses the kind of cluster: native (the default), kind, or current (the kubeconfig's context).
 """
@@ -9,22 +9,32 @@ import argparse
 import os
 import sys
 
-from e2e.cluster import binaries
+from e2e.cluster import binaries, constraints
+from e2e.cluster.current import CurrentCluster
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.interface import Cluster
+from e2e.cluster.kind import KindCluster
 from e2e.cluster.native import NativeCluster
 from e2e.cluster.paths import Paths, default_paths
 
 
 def choose(kind: str, paths: Paths, *, nodes: int) -> Cluster:
-    return NativeCluster(paths, nodes)
+    match kind:
+        case "native":
+            return NativeCluster(paths, nodes)
+        case "kind":
+            return KindCluster(paths, nodes)
+        case "current":
+            return CurrentCluster(paths, os.environ.get("REGISTRY", ""))
+        case _:
+            raise ClusterError(f"CLUSTER={kind}: choose native, kind or current")
 
 
 def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     paths = default_paths()
-    cluster = choose(options.cluster, paths, nodes=options.nodes)
     try:
+        cluster = choose(options.cluster, paths, nodes=options.nodes)
         match options.command:
             case "up":
                 cluster.up()
@@ -39,6 +49,8 @@ def main(arguments: list[str]) -> int:
                 print(f"export KUBECONFIG={cluster.kubeconfig}\nexport PATH={paths.bin}:$PATH")
             case "tools":
                 binaries.ensure(paths, *options.names)
+            case "constraints":
+                constraints.write(paths)
             case "stop-node":
                 cluster.stop_node(*options.names)
             case "start-node":
@@ -51,7 +63,7 @@ def main(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description=__doc__)
-    commands = ("up", "down", "status", "images", "env", "tools", "stop-node", "start-node")
+    commands = ("up", "down", "status", "images", "env", "tools", "constraints", "stop-node", "start-node")
     parser.add_argument("command", choices=commands)
     parser.add_argument("names", nargs="*", help="programs for `tools`, a node for `stop-node` and `start-node`")
     parser.add_argument("--cluster", default=os.environ.get("CLUSTER", "native"))

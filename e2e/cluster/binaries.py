@@ -6,19 +6,17 @@ hash of those files, and ``bin/<program>`` links to it; when it is there, nothin
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.errors import ToolMissing
 from e2e.cluster.paths import TOOLS_SOURCE, Paths
-from e2e.cluster.shell import run, step
+from e2e.cluster.shell import locked, run, step
 
 GO_HINT = (
     "Go 1.26 or newer is needed to compile Kubernetes. Install it with:\n"
@@ -79,7 +77,7 @@ def ensure(paths: Paths, *programs: str) -> None:
 def _ensure(paths: Paths, module: Module, program: str) -> None:
     folder = paths.bin / f"{module.name}-{module.version()}"
     if not (folder / program).exists():
-        with _only_one(paths):
+        with locked(paths.bin / ".lock"):
             if not (folder / program).exists():
                 _compile(module, program, folder)
     _link(paths.bin / program, folder / program)
@@ -114,12 +112,3 @@ def _link(link: Path, target: Path) -> None:
     new = link.with_name(f".{link.name}.{os.getpid()}")
     new.symlink_to(target)
     new.rename(link)
-
-
-@contextmanager
-def _only_one(paths: Paths) -> Iterator[None]:
-    """Two commands at once (tests and a demo) must not compile the same thing twice."""
-    paths.bin.mkdir(parents=True, exist_ok=True)
-    with (paths.bin / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster import addons, binaries, mounts, network, prerequisites, system_image
+from e2e.cluster import addons, binaries, layers, mounts, network, prerequisites, system_image
+from e2e.cluster.buildah import Buildah
 from e2e.cluster.control_plane import API, SCHEDULING, ControlPlane, Settings
 from e2e.cluster.errors import ClusterError, CommandFailed
+from e2e.cluster.image_builder import ImageBuilder
+from e2e.cluster.images import RUNNABLE
 from e2e.cluster.node import Node, NodeSettings
 from e2e.cluster.paths import Paths
 from e2e.cluster.registry import REGISTRY, Registry
-from e2e.cluster.shell import step, wait_for
+from e2e.cluster.shell import locked, step, wait_for
 
 API_PORT = 16443
 NEEDED = (*API, *SCHEDULING, "kubectl", "kubelet", "kube-proxy", *system_image.PROGRAMS)
@@ -63,17 +67,16 @@ class NativeCluster:
     def up(self) -> None:
         prerequisites.install()
         binaries.ensure(self.paths, *NEEDED)
-        with step("network and image registry"):
-            network.create_bridge()
+        with step("network, volumes and image registry"):
+            self._start_registry()
             self.volumes.create()
-            self.registry.start()
         image = system_image.ensure(self.paths, self.registry)
         with step("control plane"):
             self.control_plane.start()
             self._publish_kubeconfig()
         with step(f"{self.node_count} nodes"):
             with ThreadPoolExecutor() as pool:
-                list(pool.map(Node.start, self.nodes))
+                list(pool.map(self._start, self.nodes))
             self._wait_for_nodes()
         with step("DNS and volumes"):
             addons.install(self.control_plane, system_image=image, volumes=self.volumes)
@@ -99,13 +102,35 @@ class NativeCluster:
         return "\n".join(lines)
 
     def images(self) -> Mapping[str, str]:
-        raise NotImplementedError
+        """May run while `up` does: it needs the registry only, and serves those nodes that are there."""
+        prerequisites.install()
+        self._start_registry()
+        references = ImageBuilder(self.paths, Buildah(self.paths), self.registry, REGISTRY).build_all()
+        with step("giving the images to the nodes"), ThreadPoolExecutor() as pool:
+            list(pool.map(self._link_images, (node for node in self.nodes if node.running())))
+        self.paths.images_file.write_text(json.dumps(references, indent=2))
+        return references
 
     def stop_node(self, name: str) -> None:
         self._node(name).stop()
 
     def start_node(self, name: str) -> None:
-        self._node(name).start()
+        self._start(self._node(name))
+
+    def _start_registry(self) -> None:
+        with locked(self.paths.state / ".registry.lock"):
+            network.create_bridge()
+            self.registry.start()
+
+    def _start(self, node: Node) -> None:
+        node.start()
+        self._link_images(node)
+
+    def _link_images(self, node: Node) -> None:
+        storage = Buildah(self.paths).storage
+        with locked(self.paths.state / f".{node.name}.lock"):
+            for image in RUNNABLE:
+                layers.link(node, layers.of_image(storage, image.reference(REGISTRY)))
 
     def _node(self, name: str) -> Node:
         for node in self.nodes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from e2e.cluster.buildah import Buildah
 from e2e.cluster.network import HOST
 from e2e.cluster.paths import Paths
 from e2e.cluster.process import Daemon
@@ -50,6 +51,9 @@ class Registry:
 
     def running(self) -> bool:
         return self._daemon.running
+
+    def publish(self, reference: str) -> None:
+        Buildah(self.paths).push(reference)
 
     def holds(self, reference: str) -> bool:
         """Whether ``<registry>/<name>:<tag>`` is there."""

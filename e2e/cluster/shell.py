@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import time
@@ -67,3 +68,12 @@ def step(message: str) -> Iterator[None]:
     took = time.monotonic() - began
     if took > 1.0:
         say(f"  {message}: {took:.1f} s")
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """One command at a time: `up`, `images` and test sessions may run side by side."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

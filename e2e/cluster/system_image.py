@@ -15,7 +15,7 @@ from e2e.cluster.shell import step
 DOCKERFILE = REPOSITORY / "images" / "system" / "Dockerfile"
 PROGRAMS = ("coredns", "local-path-provisioner")
 APPLETS = ("sh", "ash", "cat", "chmod", "dd", "echo", "env", "id", "ls", "mkdir", "nc", "nslookup", "rm", "sleep")
-MORE_APPLETS = ("tail", "test", "touch", "true", "wget", "head", "hostname", "kill", "ps", "yes")
+MORE_APPLETS = ("tail", "test", "touch", "true", "wget", "head", "hostname", "httpd", "kill", "ps", "yes")
 
 
 def reference(paths: Paths) -> str:
@@ -30,7 +30,7 @@ def ensure(paths: Paths, registry: Registry) -> str:
     with step("building the cluster's own image"), tempfile.TemporaryDirectory() as folder:
         _fill(Path(folder) / "bin", paths)
         buildah = Buildah(paths)
-        buildah.build(image, dockerfile=DOCKERFILE, context=Path(folder))
+        buildah.build(image, dockerfile=DOCKERFILE, context=Path(folder), arguments={})
         buildah.push(image)
     return image
 
