@@ -92,10 +92,10 @@ def download(kubectl: Kubectl, claim: Claim, target: Path, *, image: str | None)
     target.mkdir(parents=True, exist_ok=True)
     with _pod(kubectl, claim, image=image) as pod:
         process = kubectl.stream("exec", pod, "--", "tar", "-c", "-C", claim.directory, ".", stdout=subprocess.PIPE)
-        assert process.stdout
-        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-            archive.extractall(target, filter="data")
+        unpack = subprocess.run(["tar", "-x", "-C", str(target)], stdin=process.stdout, check=False)
         finish(process)
+    if unpack.returncode:
+        raise KubectlError(f"the files could not be written to {target}")
 
 
 def _pack(pipe: IO[bytes], root: Path, files: list[Path]) -> None:
