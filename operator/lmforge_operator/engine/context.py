@@ -8,7 +8,7 @@ from lmforge_operator.engine.events import EventRecorder
 from lmforge_operator.engine.objects import Objects
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.informer import Informer
-from lmforge_operator.kube.resources import Manifest
+from lmforge_operator.kube.resources import Manifest, Resource
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.settings import Settings
 
@@ -45,3 +45,11 @@ Reconcile = Callable[[Context, Manifest], Awaitable[float | None]]
 
 Gives the seconds after which to look again, or None: when something changes.
 """
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A line of the table of kinds."""
+
+    resource: Resource
+    reconcile: Reconcile

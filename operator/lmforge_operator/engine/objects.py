@@ -7,6 +7,7 @@ bookkeeping (managed fields, the echo of our own status) is no news.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from lmforge_operator.engine.references import References
 from lmforge_operator.kube.cache import Cache
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.projections import custom_resource, phase
@@ -25,6 +26,8 @@ class Objects:
         self._page = page
         self._on_change = on_change
         self._resources = {kind.kind: kind for kind in kinds}
+        self._references = References()
+        self._lagging: dict[str, int] = {}
         self._caches = {kind: Cache(custom_resource, grouped=phase) for kind in self._resources}
         kube.on_write(self._written)
 
@@ -36,7 +39,7 @@ class Objects:
     def resource(self, kind: str) -> Resource:
         return self._resources[kind]
 
-    def keys(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[Key]:
         for kind, cache in self._caches.items():
             for namespace, name in cache.places():
                 yield Key(kind, namespace, name)
@@ -44,6 +47,14 @@ class Objects:
     def phases(self) -> Iterator[tuple[str, dict[str, int]]]:
         """For each kind, how many objects there are in each phase."""
         return ((kind, cache.counts()) for kind, cache in self._caches.items())
+
+    def dependents(self, key: Key) -> frozenset[Key]:
+        """Objects that name this one as an input."""
+        return self._references.dependents(key)
+
+    def lagging(self) -> tuple[str, ...]:
+        """Kinds of which two sweeps in a row found versions that the watch has not told of."""
+        return tuple(self._resources[kind].plural for kind, sweeps in self._lagging.items() if sweeps > 1)
 
     def observe(self, kind: str, event: str | None, manifest: Manifest) -> None:
         """An event of a watch: ADDED, MODIFIED, DELETED, or None for an object that was there at the start."""
@@ -54,14 +65,14 @@ class Objects:
             cache.mark_seen("", metadata["resourceVersion"])
         changed = cache.remove(*place, uid=metadata["uid"]) if event == "DELETED" else cache.put(manifest)
         if changed:
-            self._on_change(Key(kind, *place), manifest)
+            self._changed(Key(kind, *place), manifest, gone=event == "DELETED")
 
     def drop(self, key: Key) -> None:
         """It turned out to be gone."""
         former = self.get(key)
         if former is not None:
             self._caches[key.kind].remove(key.namespace, key.name)
-            self._on_change(key, former)
+            self._changed(key, former, gone=True)
 
     async def sweep(self, namespaces: Sequence[str] = ("",)) -> None:
         """Drops what the API server no longer has: kopf's relist after a gap says nothing of what went in it."""
@@ -73,11 +84,19 @@ class Objects:
 
     async def _missing(self, kind: str, resource: Resource, scope: str) -> list[Key]:
         cache = self._caches[kind]
-        missing = set(cache.places(scope))
+        missing, newest = set(cache.places(scope)), cache.seen(scope)
+        unseen = 0
         pages = self._kube.pages(resource, namespace=scope or None, page=self._page, metadata_only=True)
         async for page in pages:
             missing -= {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in page.items}
+            unseen += sum(1 for item in page.items if cache.older(item["metadata"]))
+        late = unseen > 0 and cache.seen(scope) == newest
+        self._lagging[kind] = self._lagging.get(kind, 0) + 1 if late else 0
         return [Key(kind, *place) for place in sorted(missing)]
+
+    def _changed(self, key: Key, manifest: Manifest, *, gone: bool) -> None:
+        self._references.update(key, None if gone else manifest)
+        self._on_change(key, manifest)
 
     def _written(self, resource: Resource, manifest: Manifest) -> None:
         cache = self._caches.get(resource.kind)

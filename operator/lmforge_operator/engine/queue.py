@@ -1,7 +1,7 @@
 """The one queue: keys to look at. Each is there once, worked on by one at a time, and not too often.
 
 Three places hold a key: `ready` (due now, first come first served), `background` (a look at everything after a start,
-served when nothing is ready), `delayed` (due later). A key that comes in while it is worked on waits for the end of that.
+served when nothing is ready), `delayed` (due later). A key that comes in while it is worked on waits.
 The clock and the jitter are arguments, so tests own time.
 """
 

@@ -7,7 +7,7 @@ brings in the official client, which would cost every operator pod 20 MiB otherw
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
@@ -38,6 +38,10 @@ class Connection:
     def ssl(self) -> ssl.SSLContext | None:
         context = self.info.as_ssl_context() if self.server.startswith("https:") else None
         return context or None
+
+    def fresh(self) -> kopf.ConnectionInfo:
+        """The credentials with the token as it is now, for kopf."""
+        return replace(self.info, token=self.read_token()) if self.read_token else self.info
 
     def authorization(self) -> "Authorization":
         return Authorization(self)

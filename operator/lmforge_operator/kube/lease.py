@@ -1,8 +1,8 @@
 """Leader election on a `coordination.k8s.io` Lease, as client-go does it, with seconds instead of minutes.
 
-Two replicas never write at the same time: a leader counts its deadline from the moment *before* it sent the renewal that
-succeeded, on its own monotonic clock, and stops writing then; a standby counts the (longer) lease time from the moment
-*after* it saw the renewal. Clocks of different machines are never compared.
+Two replicas never write at the same time: a leader counts its deadline from the moment *before* it sent the renewal
+that succeeded, on its own monotonic clock, and stops writing then; a standby counts the (longer) lease time from the
+moment *after* it saw the renewal. Clocks of different machines are never compared.
 
 The holder's identity carries its address, so that a standby can pass progress reports on: `name_random@host:port`.
 """
@@ -88,7 +88,7 @@ class Elector:
 
     async def acquire(self) -> None:
         """Waits until this replica leads."""
-        while not await self._try():
+        while not await self._try():  # noqa: ASYNC110 (the Lease is on the API server)
             await asyncio.sleep(self._until_next_look())
         log.info("leading as %s", self._identity)
         metrics.LEADER.set(1)

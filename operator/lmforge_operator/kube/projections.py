@@ -1,6 +1,9 @@
 """Which fields of each resource are kept: what a reconcile reads, and nothing else."""
 
+from lmforge_operator.kube.cache import Projection
 from lmforge_operator.kube.resources import Manifest
+
+__all__ = ["Projection", "claim", "custom_resource", "job", "metadata", "only_metadata", "phase", "pod"]
 
 METADATA = (
     "name",

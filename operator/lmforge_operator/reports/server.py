@@ -100,8 +100,6 @@ class ReportServer:
         if resource is None:
             raise Refused(404, "unknown", "there is no such kind")
         key = Key(resource.kind, place["namespace"], place["name"])
-        if not self._rate.allows(key):
-            raise Refused(429, "rate", "too many reports: one a second is enough")
         caller = await self._caller(request, resource, key)
         report = _report(body)
         uid = self._owner(key, caller, report)
@@ -112,6 +110,8 @@ class ReportServer:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Refused(401, "unauthenticated", "a bearer token is needed")
+        if not self._rate.allows(hash(token)):
+            raise Refused(429, "rate", "too many reports: one a second is enough")
         audience = f"{resource.group}/{resource.plural}/{key.namespace}/{key.name}"
         try:
             caller = await self._reviewer.identify(token.strip(), audience=audience)
@@ -136,7 +136,7 @@ class ReportServer:
         return uid
 
     def _record(self, key: Key, uid: str, report: ProgressReport) -> None:
-        former = self._book.record(uid, report, received=self._now())
+        former = self._book.record(key, uid, report, received=self._now())
         self._wake(key, former is None or _milestones(former) != _milestones(report))
 
 

@@ -1,4 +1,4 @@
-"""The endpoint's certificate, taken up again when it changes: cert-manager and Secrets renew it under a running operator."""
+"""The endpoint's certificate, taken up again when it changes: it is renewed under a running operator."""
 
 import asyncio
 import logging

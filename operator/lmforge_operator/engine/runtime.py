@@ -1,0 +1,272 @@
+"""Puts the parts together, starts them, and stops them in an order in which nothing writes after the lease is gone."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import REGISTRY
+
+from lmforge_operator import metrics
+from lmforge_operator.engine import health
+from lmforge_operator.engine.context import Context, Reconcile
+from lmforge_operator.engine.events import EventRecorder
+from lmforge_operator.engine.loop import Loop
+from lmforge_operator.engine.objects import Objects
+from lmforge_operator.engine.queue import WorkQueue
+from lmforge_operator.errors import ApiError, LeadershipLost
+from lmforge_operator.kube import projections
+from lmforge_operator.kube.client import Kube
+from lmforge_operator.kube.connection import Connection
+from lmforge_operator.kube.informer import Informer, OnChange
+from lmforge_operator.kube.lease import Elector, Identity
+from lmforge_operator.kube.resources import (
+    CONFIG_MAPS,
+    JOBS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    SERVICES,
+    Key,
+    Manifest,
+    Resource,
+)
+from lmforge_operator.kube.transport import Transport
+from lmforge_operator.labels import OWNER_KIND, OWNER_NAME, OWNER_UID
+from lmforge_operator.reports.book import ReportBook
+from lmforge_operator.reports.forward import Forwarder
+from lmforge_operator.reports.identity import Reviewer
+from lmforge_operator.reports.rate import RateLimit
+from lmforge_operator.reports.server import ReportServer
+from lmforge_operator.reports.tls import Certificate
+from lmforge_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 600.0
+STORE_SELECTOR = "app.kubernetes.io/part-of=lmforge"
+
+
+class Runtime:
+    """One replica of the operator, all but kopf's watches (which call `objects.observe`)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: Connection,
+        kinds: Sequence[tuple[Resource, Reconcile]],
+        *,
+        identity: Identity,
+    ) -> None:
+        self.settings = settings
+        self.book = ReportBook()
+        self.queue: WorkQueue[Key] = WorkQueue(
+            clock=monotonic,
+            minimum_interval=settings.queue.minimum_interval_seconds,
+            backoff_base=settings.queue.backoff_base_seconds,
+            backoff_max=settings.queue.backoff_max_seconds,
+            on_wait=metrics.QUEUE_SECONDS.observe,
+        )
+        self._transport = Transport(
+            connection, pool=settings.api_connections, timeout_seconds=settings.api_timeout_seconds
+        )
+        self._identity = identity
+        self.elector = Elector(
+            Kube(self._transport),
+            settings.leader_election,
+            namespace=settings.leader_election.namespace or connection.namespace,
+            identity=identity,
+        )
+        self.kube = Kube(self._transport, fence=self.elector.fence if settings.leader_election.enabled else _no_fence)
+        self.objects = Objects(self.kube, [resource for resource, _ in kinds], on_change=self._object_changed)
+        self.context = self._context()
+        self.loop = Loop(self.queue, self.context, {resource.kind: reconcile for resource, reconcile in kinds})
+        self._kinds = {resource.plural: resource for resource, _ in kinds}
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Gets the exception of a part that broke: the process should end."""
+
+    async def start(self) -> None:
+        """Returns when everything is under way; caches fill in the background."""
+        await self._stack.enter_async_context(self._transport)
+        for informer in self.context.informers:
+            self._spawn(informer.run(), f"informer {informer.resource.plural}")
+        await self._serve(health.application(self._health()), self.settings.http_address, self.settings.http_port)
+        await self._serve_reports()
+        self._register_metrics()
+        self._spawn(self._lead(), "leader")
+        self._spawn(self._sweep(), "sweep")
+
+    async def stop(self) -> None:
+        """Work stops first, then the lease goes to a standby, then the connections close."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.elector.release()
+        await self._stack.aclose()
+
+    # The leader's life
+
+    async def _lead(self) -> None:
+        while True:
+            if self.settings.leader_election.enabled:
+                await self.elector.acquire()
+            try:
+                await self._work()
+            except* LeadershipLost as lost:
+                log.warning("stopped working: %s", lost.exceptions[0])
+
+    async def _work(self) -> None:
+        """Works for as long as this replica leads."""
+        async with asyncio.TaskGroup() as tasks:
+            if self.settings.leader_election.enabled:
+                tasks.create_task(self.elector.hold())
+            for informer in self.context.informers:
+                await informer.wait_synced()
+            for key in self.objects:
+                self.queue.add(key, background=True)
+            tasks.create_task(self.loop.run())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.objects.sweep(self.settings.watch_namespaces)
+            except ApiError as error:
+                log.warning("could not compare with the API server: %s", error)
+
+    # What wakes a key
+
+    def _object_changed(self, key: Key, manifest: Manifest) -> None:
+        if self.objects.get(key) is None:
+            self.book.forget(manifest["metadata"]["uid"])
+        self.queue.add(key)
+        for dependent in self.objects.dependents(key):
+            self.queue.add(dependent)
+
+    def _child_changed(self, child: Manifest) -> None:
+        metadata = child["metadata"]
+        labels = metadata.get("labels") or {}
+        kind, name = labels.get(OWNER_KIND), labels.get(OWNER_NAME)
+        if kind and name:
+            self.queue.add(Key(kind, metadata["namespace"], name))
+
+    def _reported(self, key: Key, urgent: bool) -> None:
+        self.queue.add(key, at_most_every=0.0 if urgent else self.settings.status_interval_seconds)
+
+    # The parts
+
+    def _context(self) -> Context:
+        return Context(
+            kube=self.kube,
+            objects=self.objects,
+            jobs=self._children(JOBS, projections.job),
+            pods=self._children(PODS, projections.pod),
+            services=self._children(SERVICES, projections.only_metadata, metadata_only=True),
+            config_maps=self._children(CONFIG_MAPS, projections.only_metadata, metadata_only=True),
+            claims=self._informer(PERSISTENT_VOLUME_CLAIMS, projections.claim, STORE_SELECTOR, lambda _: None),
+            reports=self.book,
+            events=EventRecorder(self.kube, instance=self._identity.name, now=_now),
+            settings=self.settings,
+            now=_now,
+            reports_ca=self.settings.reports.ca_path.read_text,
+        )
+
+    def _children(
+        self, resource: Resource, project: projections.Projection, *, metadata_only: bool = False
+    ) -> Informer:
+        return self._informer(resource, project, OWNER_UID, self._child_changed, metadata_only=metadata_only)
+
+    def _informer(
+        self,
+        resource: Resource,
+        project: projections.Projection,
+        selector: str,
+        on_change: OnChange,
+        *,
+        metadata_only: bool = False,
+    ) -> Informer:
+        return Informer(
+            self.kube,
+            resource,
+            project=project,
+            selector=selector,
+            on_change=on_change,
+            namespaces=self.settings.watch_namespaces or ("",),
+            metadata_only=metadata_only,
+        )
+
+    async def _serve_reports(self) -> None:
+        reports = self.settings.reports
+        if reports.service_url is None:
+            return
+        certificate = Certificate(reports.cert_dir)
+        forwarder = Forwarder(
+            holder=lambda: self.elector.holder, ca_path=reports.ca_path, service_url=reports.service_url
+        )
+        self._stack.push_async_callback(forwarder.close)
+        server = ReportServer(
+            book=self.book,
+            reviewer=Reviewer(self.kube, remember_seconds=reports.review_cache_seconds, clock=monotonic),
+            pods=self.context.pods,
+            kinds=self._kinds,
+            object_of=self.objects.get,
+            wake=self._reported,
+            leads=lambda: self.elector.leads or not self.settings.leader_election.enabled,
+            forwarder=forwarder,
+            rate=RateLimit(reports.max_per_second, clock=monotonic),
+            now=_now,
+            max_body_bytes=reports.max_body_bytes,
+        )
+        await self._serve(server.application(), reports.address, reports.port, certificate=certificate)
+        self._spawn(certificate.keep_fresh(), "certificate")
+
+    async def _serve(
+        self, app: web.Application, address: str, port: int, *, certificate: Certificate | None = None
+    ) -> None:
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, address, port, ssl_context=certificate.context if certificate else None).start()
+
+    def _health(self) -> health.Health:
+        def idle() -> float:
+            return asyncio.get_running_loop().time() - self.loop.beat
+
+        return health.Health(
+            informers=self.context.informers,
+            waiting=lambda: self.queue.oldest() if self.elector.leads else 0.0,
+            idle=idle,
+            unseen=self.objects.lagging,
+        )
+
+    def _register_metrics(self) -> None:
+        collector = metrics.LiveCollector(
+            queue_depths=self.queue.depths,
+            watch_ages=lambda: {informer.resource.plural: informer.silence() for informer in self.context.informers},
+            phases=self.objects.phases,
+            runs=self.book.runs,
+        )
+        REGISTRY.register(collector)
+        self._stack.callback(REGISTRY.unregister, collector)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None and not self.failed.done():
+            self.failed.set_exception(task.exception() or RuntimeError(task.get_name()))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _no_fence() -> None:
+    """A single replica by agreement may always write."""
