@@ -1,0 +1,34 @@
+"""Real text: the English documentation of Python as Debian ships it (package python3.11-doc), reStructuredText."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.shell import run, succeeds
+
+PACKAGE = "python3.11-doc"
+SOURCES = Path("/usr/share/doc/python3.11/html/_sources")
+
+
+def python_documentation() -> Path:
+    """The directory with its sources, installed if need be (some 12 MB of text)."""
+    if not SOURCES.is_dir():
+        if not succeeds("apt-get", "--version"):
+            raise ClusterError(f"no text to train on: install the documentation of Python ({PACKAGE} on Debian)")
+        run("apt-get", "install", "-y", "--no-install-recommends", PACKAGE)
+    return SOURCES
+
+
+def slice_of(directory: Path, *, megabytes: float, target: Path) -> Path:
+    """The first so many megabytes of its files, in order, copied to `target`."""
+    left = int(megabytes * 1e6)
+    for file in sorted(path for path in directory.rglob("*.txt")):
+        if left <= 0:
+            break
+        text = file.read_bytes()
+        place = target / file.relative_to(directory)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(text)
+        left -= len(text)
+    return target
