@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from lmforge_api.base import API_VERSION, CATEGORY, GROUP, ApiModel, Rule, StatusModel
 from lmforge_api.trainingjob import TrainingJobSpec, TrainingJobStatus
 
-MAX_NAME_LENGTH = 50
-"""Pods are called <name>-<attempt>-<index>, and a host name has at most 63 characters."""
+MAX_NAME_LENGTH = 63 - len("-isvc-99999-16383")
+"""A pod's host name is <name>-<short name>-<attempt>-<index> and has at most 63 characters."""
 
 
 @dataclass(frozen=True)

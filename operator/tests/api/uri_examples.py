@@ -1,0 +1,75 @@
+"""URIs, good and bad, for the tests of Python's checks and of the API server's."""
+
+_DETOUR = "a URI must not have a '.', '..' or empty segment"
+_CREDENTIALS = "a URI must not hold a user name or password"
+_HOST = "name the host of an https:// URI by its full DNS name"
+_CLUSTER = "the Kubernetes API and a cloud's metadata service are no place to read data from"
+_INSIDE = "file:// is for what is inside the image"
+_PATTERN = "match"
+
+GOOD = (
+    "pvc://corpus/python-docs",
+    "pvc://corpus",
+    "pvc://corpus/",
+    "pvc://corpus.v1/文本/*.jsonl",
+    "pvc://corpus/a..b/..c",
+    "hf://org/name",
+    "hf://org/name@refs-pr-1",
+    "hf://datasets/org/name@v1.0/data/*.parquet",
+    "s3://bucket/path/*.parquet",
+    "s3://metadata/kubernetes",
+    "oci://registry.example.org:5000/models/tiny:1",
+    "https://example.org/corpus.jsonl",
+    "https://example.org",
+    "https://kubernetes.io/docs.txt",
+    "https://minio.storage.svc:9000/corpus/text?part=1",
+    "file:///data/corpus.txt",
+)
+
+BAD = (
+    ("", _PATTERN),
+    ("corpus/text", _PATTERN),
+    ("http://example.org/text", _PATTERN),
+    ("ftp://example.org/text", _PATTERN),
+    ("pvc://corpus/a b", _PATTERN),
+    ("pvc://corpus/a\nb", _PATTERN),
+    ("pvc://corpus\\..\\b", _PATTERN),
+    ("pvc://corpus/../other", _DETOUR),
+    ("pvc://corpus/a/..", _DETOUR),
+    ("pvc://../a", _DETOUR),
+    ("pvc://corpus/./a", _DETOUR),
+    ("pvc://corpus//a", _DETOUR),
+    ("pvc://corpus/%2e%2E/a", _DETOUR),
+    ("file:///data/../etc/passwd", _DETOUR),
+    ("file:///../etc/passwd", _DETOUR),
+    ("pvc://Corpus/a", "write pvc://<claim>/<path>"),
+    ("pvc:///a", "write pvc://<claim>/<path>"),
+    ("hf://name", "write hf://<organisation>/<name>"),
+    ("hf://org/", "write hf://<organisation>/<name>"),
+    ("s3://B/a", "write s3://<bucket>/<path>"),
+    ("oci://registry", "write oci://<registry>/<repository>:<tag>"),
+    ("https://me:secret@example.org/a", _CREDENTIALS),
+    ("s3://key:secret@bucket/a", _CREDENTIALS),
+    ("https://169.254.169.254/latest/meta-data", _HOST),
+    ("https://10.96.0.1/api", _HOST),
+    ("https://127.0.0.1:8443/a", _HOST),
+    ("https://2130706433/a", _HOST),
+    ("https://0x7f.1/a", _HOST),
+    ("https://[::1]/a", _HOST),
+    ("https://[fd00:ec2::254]/latest", _HOST),
+    ("https://localhost/a", _HOST),
+    ("https://kubernetes/api", _HOST),
+    ("https://kubernetes.default/api", _CLUSTER),
+    ("https://KUBERNETES.default.svc/api", _CLUSTER),
+    ("https://kubernetes.default.svc.cluster.local:443/api", _CLUSTER),
+    ("https://kubernetes.default.svc.cluster.local./api", _CLUSTER),
+    ("https://metadata.google.internal/computeMetadata/v1", _CLUSTER),
+    ("https://a.localhost/a", _CLUSTER),
+    ("oci://169.254.169.254/latest", _CLUSTER),
+    ("oci://localhost:5000/models/tiny", _CLUSTER),
+    ("file://data/a", "write file:///<path>"),
+    ("file:////data/a", "write file:///<path>"),
+    ("file:///proc/self/environ", _INSIDE),
+    ("file:///mnt/store/other-namespace", _INSIDE),
+    ("file:///var/run/lmforge/token", _INSIDE),
+)
