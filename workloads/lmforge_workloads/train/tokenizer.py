@@ -33,6 +33,12 @@ class TextTokenizer:
     files: dict[str, bytes]
 
     @property
+    def padding(self) -> int | None:
+        """Id of the token that fills batches up, if there is one."""
+        token = _special_token(self.files, "pad_token")
+        return None if token is None else self.backend.token_to_id(token)
+
+    @property
     def vocabulary(self) -> int:
         """Number of token ids: one more than the largest."""
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
@@ -114,7 +120,7 @@ def _untrained(training: TokenizerTraining) -> tuple[Tokenizer, trainers.Trainer
 def _wrap(backend: Tokenizer, files: dict[str, bytes], where: str) -> TextTokenizer:
     backend.no_truncation()
     backend.no_padding()
-    end = _end_token(files)
+    end = _special_token(files, "eos_token")
     number = backend.token_to_id(end) if end else None
     if number is None:
         raise UserError(f"{where} names no end-of-text token: set eos_token in its tokenizer_config.json")
@@ -122,9 +128,9 @@ def _wrap(backend: Tokenizer, files: dict[str, bytes], where: str) -> TextTokeni
     return TextTokenizer(backend, number, files)
 
 
-def _end_token(files: dict[str, bytes]) -> str | None:
+def _special_token(files: dict[str, bytes], kind: str) -> str | None:
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = json.loads(files.get(name, b"{}")).get("eos_token")
+        token = json.loads(files.get(name, b"{}")).get(kind)
         if token:
             return str(token["content"] if isinstance(token, dict) else token)
     return None
