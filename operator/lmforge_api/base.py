@@ -76,7 +76,15 @@ class StatusModel(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    def wire(self) -> dict[str, object]:
+        """As the API server stores it: what says nothing (empty text, lists, objects) is left out; zeros stay."""
+        said = _said(super().wire())
+        assert isinstance(said, dict)
+        return said
 
-def keyed_by(key: str) -> JsonDict:
-    """`json_schema_extra` of a list whose entries are told apart by one of their fields."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+def _said(value: object) -> object:
+    if isinstance(value, dict):
+        kept = ((key, _said(item)) for key, item in value.items())
+        return {key: item for key, item in kept if item not in ("", [], {})}
+    return [_said(item) for item in value] if isinstance(value, list) else value
