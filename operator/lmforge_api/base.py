@@ -88,3 +88,8 @@ def _said(value: object) -> object:
         kept = ((key, _said(item)) for key, item in value.items())
         return {key: item for key, item in kept if item not in ("", [], {})}
     return [_said(item) for item in value] if isinstance(value, list) else value
+
+
+def keyed_by(key: str) -> JsonDict:
+    """`json_schema_extra` of a list whose entries are told apart by one of their fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
