@@ -160,13 +160,22 @@ class TrainingJobSpec(ApiModel):
     engine: Literal["deepspeed", "megatron"] = Field(
         "deepspeed", description="Training engine; megatron needs an accelerator."
     )
-    parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is split over ranks.")
-    zero: Zero = Field(default_factory=Zero, description="DeepSpeed ZeRO.")
+    parallelism: Parallelism = Field(
+        default_factory=Parallelism,
+        description="How the work is split over ranks: data × tensor × pipeline is the number of ranks, and has to be nodes × processesPerNode. Split by tensor inside a node when a layer is too large for one rank, by pipeline over nodes when the model is, and by data to go faster.",
+    )
+    zero: Zero = Field(
+        default_factory=Zero,
+        description="DeepSpeed ZeRO: what data-parallel ranks share out among themselves to save memory (arXiv:1910.02054). Stages 2 and 3 need parallelism.pipeline: 1.",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "bf16", description="Arithmetic of the model; fp16 scales its loss dynamically."
     )
-    batch: Batch = Field(default_factory=Batch, description="Samples a step.")
-    optimizer: Optimizer = Field(default_factory=Optimizer, description="AdamW's settings.")
+    batch: Batch = Field(
+        default_factory=Batch,
+        description="Samples a step. Each rank accumulates gradients over global / (micro × parallelism.data) micro batches.",
+    )
+    optimizer: Optimizer = Field(default_factory=Optimizer, description="AdamW's settings (arXiv:1711.05101).")
     schedule: Schedule = Field(default_factory=Schedule, description="Learning rate over steps.")
     steps: int = Field(1000, ge=1, le=100_000_000, description="Optimizer steps in all.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the weights and of the order of samples.")
@@ -183,7 +192,10 @@ class TrainingJobSpec(ApiModel):
         le=64,
         description="Ranks in each pod. Default: resources.count, or on CPU the world size / nodes.",
     )
-    elastic: Elastic | None = Field(None, description="Shrink and grow with the nodes there are.")
+    elastic: Elastic | None = Field(
+        None,
+        description="Go on with the nodes there are: after a failure the next attempt takes between minNodes and maxNodes. Data parallelism shrinks and grows with them, tensor and pipeline stay.",
+    )
     failure_policy: FailurePolicy = Field(default_factory=FailurePolicy, description="Restarts, hangs and exceptions.")
     suspend: bool = Field(False, description="Save a checkpoint and free the pods; false goes on from there.")
     active_deadline_seconds: int | None = Field(
