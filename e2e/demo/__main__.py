@@ -1,0 +1,116 @@
+"""The demo: cluster, images, chart, real text, the main job to its end, and what the model says.
+
+Every step may run again: a second demo starts working within seconds and trains anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from e2e import corpus
+from e2e.cluster.__main__ import choose
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.interface import Cluster
+from e2e.cluster.paths import default_paths
+from e2e.cluster.shell import say, step
+from e2e.lmforge import Kube, NotReached, ensure_namespace, install, kube_of, plugin
+
+NAMESPACE = "demo"
+JOB = Path(__file__).with_name("main-job.yaml")
+PROMPT = "The function returns"
+
+
+def main() -> int:
+    """Runs the demo; on failure says what was reached."""
+    paths = default_paths()
+    cluster = choose(os.environ.get("CLUSTER", "native"), paths, nodes=int(os.environ.get("NODES", "2")))
+    try:
+        images = _bring_up(cluster)
+        kube = kube_of(paths, cluster.kubeconfig)
+        with step("installing the chart"):
+            install(kube, images)
+        inside = ensure_namespace(kube, NAMESPACE)
+        _put_text(inside)
+        _train(inside)
+        _show_result(inside)
+    except (ClusterError, NotReached) as error:
+        print(f"\nThe demo stopped: {error}", file=sys.stderr)
+        return 1
+    print(f"\nLook around:  export KUBECONFIG={cluster.kubeconfig} PATH={paths.bin}:$PATH")
+    print("              kubectl get lmforge -n demo -o wide;  kubectl describe tj tiny -n demo")
+    print("Remove it:    make down")
+    return 0
+
+
+def _bring_up(cluster: Cluster) -> Mapping[str, str]:
+    """Cluster and images side by side: images take longest and need only the registry."""
+    with ThreadPoolExecutor() as pool:
+        up, images = pool.submit(cluster.up), pool.submit(cluster.images)
+        up.result()
+        images.result()
+    return cluster.images()
+
+
+def _put_text(kube: Kube) -> None:
+    with step("copying Python's documentation to a claim"):
+        said = plugin(kube, "put", str(corpus.python_documentation()), "pvc://corpus/python-docs", "--create", "256Mi")
+        say(f"  {said.strip()}")
+
+
+def _train(kube: Kube) -> None:
+    """Applies the main job and prints its line of `kubectl get` whenever it changes."""
+    kube("delete", "trainingjob", "tiny", "--ignore-not-found", "--wait=true")
+    print(f"\n$ kubectl apply -f {JOB.name}\n{kube('apply', '-f', JOB).strip()}\n$ kubectl get tj --watch")
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(kube, done), daemon=True)
+    watcher.start()
+    try:
+        kube.wait_phase("tj/tiny", "Succeeded", seconds=1500)
+    finally:
+        done.set()
+        watcher.join(timeout=5)
+    print(f"\n$ kubectl get tj -o wide\n{kube('get', 'tj', '-o', 'wide')}")
+
+
+def _watch(kube: Kube, done: threading.Event) -> None:
+    shown = ""
+    while not done.is_set():
+        head, *lines = kube("get", "tj", "tiny", check=False).splitlines() or [""]
+        if lines and lines[0].rsplit(maxsplit=1)[0] != shown:
+            print("\n".join(([head] if not shown else []) + lines), flush=True)
+            shown = lines[0].rsplit(maxsplit=1)[0]
+        time.sleep(2)
+
+
+def _show_result(kube: Kube) -> None:
+    """Loads the artifact with plain transformers, as any user could."""
+    with tempfile.TemporaryDirectory() as folder:
+        plugin(kube, "get", "tj/tiny", folder)
+        files = sorted(path.name for path in Path(folder).iterdir())
+        print(f"\nThe artifact is a Hugging Face directory: {', '.join(files)}")
+        print(f"transformers goes on from {PROMPT!r}:\n")
+        print(generate(Path(folder), PROMPT))
+
+
+def generate(directory: Path, prompt: str, *, tokens: int = 60) -> str:
+    """What the model makes of a prompt (sampled, seeded)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    inputs = tokenizer(prompt, return_tensors="pt")
+    output = model.generate(inputs["input_ids"], max_new_tokens=tokens, do_sample=True, temperature=0.7)
+    return str(tokenizer.decode(output[0], skip_special_tokens=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
