@@ -91,6 +91,13 @@ class NativeCluster:
             network.remove_bridge()
             mounts.remove(self.paths.state)
 
+    def kill(self) -> None:
+        """Ends everything at once, as when the machine stops: nothing is cleaned up."""
+        for node in self.nodes:
+            node.stop()
+        self.control_plane.kill()
+        self.registry.kill()
+
     def status(self) -> str:
         parts = {"registry": self.registry.running()}
         control_plane = self.control_plane

@@ -90,6 +90,10 @@ class Node:
     def running(self) -> bool:
         return all(agent.running for agent in self._agents())
 
+    def pids(self) -> Sequence[int | None]:
+        """Of its agents: the same as long as it wasn't restarted."""
+        return [agent.pid for agent in self._agents()]
+
     def kubelet_log(self) -> str:
         return self._agents()[1].log_tail()
 

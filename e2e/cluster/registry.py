@@ -49,6 +49,9 @@ class Registry:
     def stop(self) -> None:
         self._daemon.stop()
 
+    def kill(self) -> None:
+        self._daemon.kill()
+
     def running(self) -> bool:
         return self._daemon.running
 

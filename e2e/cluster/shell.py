@@ -61,10 +61,14 @@ def say(message: str) -> None:
 
 @contextmanager
 def step(message: str) -> Iterator[None]:
-    """Says what is being done, and how long it took when that was noticeable."""
+    """Says what is being done, how long it took when that was noticeable, and at once when it failed."""
     say(message)
     began = time.monotonic()
-    yield
+    try:
+        yield
+    except BaseException:
+        say(f"  {message}: failed after {time.monotonic() - began:.1f} s")
+        raise
     took = time.monotonic() - began
     if took > 1.0:
         say(f"  {message}: {took:.1f} s")
