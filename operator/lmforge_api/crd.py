@@ -1,8 +1,9 @@
-"""Writes the CustomResourceDefinitions, one file a kind:
+"""Writes the CustomResourceDefinitions, one file a kind, or checks that they are up to date:
 
-python -m lmforge_api.crd crds [another folder…]
+python -m lmforge_api.crd [--check] crds [another folder…]
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,18 +94,40 @@ def file_name(kind: Kind) -> str:
     return f"{GROUP}_{kind.plural}.yaml"
 
 
+def files() -> dict[str, str]:
+    """All files: name and text."""
+    return {file_name(kind): render(kind) for kind in KINDS}
+
+
+def committed(folder: Path) -> dict[str, str]:
+    """The definitions that a folder holds."""
+    return {path.name: path.read_text() for path in sorted(folder.glob(f"{GROUP}_*.yaml"))}
+
+
 def write(folder: Path) -> None:
     """Makes the folder hold the definitions of all kinds and no others."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {file_name(kind): render(kind) for kind in KINDS}
-    for stale in set(folder.glob(f"{GROUP}_*.yaml")) - {folder / name for name in files}:
-        stale.unlink()
-    for name, text in files.items():
+    for stale in committed(folder).keys() - files().keys():
+        (folder / stale).unlink()
+    for name, text in files().items():
         (folder / name).write_text(text)
 
 
+def main(arguments: list[str]) -> int:
+    """Writes, or says which folder is out of date."""
+    parser = argparse.ArgumentParser(prog="python -m lmforge_api.crd", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when something would change")
+    parser.add_argument("folders", nargs="+", type=Path)
+    options = parser.parse_args(arguments)
+    if not options.check:
+        for folder in options.folders:
+            write(folder)
+        return 0
+    stale = [str(folder) for folder in options.folders if committed(folder) != files()]
+    if stale:
+        print(f"out of date: {', '.join(stale)}: run make generate", file=sys.stderr)
+    return 1 if stale else 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("name at least one folder: python -m lmforge_api.crd crds")
-    for argument in sys.argv[1:]:
-        write(Path(argument))
+    sys.exit(main(sys.argv[1:]))

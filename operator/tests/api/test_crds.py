@@ -4,15 +4,25 @@ import operator
 import sys
 from pathlib import Path
 
-from lmforge_api.crd import file_name, render, write
+import pytest
+
+from lmforge_api.crd import committed, file_name, files, main, write
 from lmforge_api.kinds import KINDS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def test_crds_are_what_the_generator_writes() -> None:
-    committed = {path.name: path.read_text() for path in (REPOSITORY / "crds").glob("*.yaml")}
-    assert committed == {file_name(kind): render(kind) for kind in KINDS}, "run `make generate`"
+    assert committed(REPOSITORY / "crds") == files(), "run `make generate`"
+    assert committed(REPOSITORY / "charts/lmforge/files/crds") == files(), "run `make generate`"
+
+
+def test_check_says_which_folder_is_out_of_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "crds"
+    assert main(["--check", str(folder)]) == 1
+    assert f"out of date: {folder}: run make generate" in capsys.readouterr().err
+    assert main([str(folder)]) == 0
+    assert main(["--check", str(folder)]) == 0
 
 
 def test_writing_removes_the_definitions_of_kinds_that_are_gone(tmp_path: Path) -> None:
