@@ -12,6 +12,7 @@ from pathlib import Path
 
 from e2e.cluster.errors import CommandFailed, StartError
 
+SHOWN_LINES = 30
 _began = time.monotonic()
 
 
@@ -29,7 +30,8 @@ def run(
         command, input=stdin, capture_output=True, text=True, timeout=timeout, env=env, cwd=cwd, check=False
     )
     if check and done.returncode != 0:
-        raise CommandFailed(f"`{' '.join(command)}` returned {done.returncode}:\n{done.stderr or done.stdout}")
+        end = "\n".join((done.stderr or done.stdout).splitlines()[-SHOWN_LINES:])
+        raise CommandFailed(f"`{' '.join(command)}` returned {done.returncode}:\n{end}")
     return done.stdout
 
 
