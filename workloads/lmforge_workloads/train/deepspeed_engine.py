@@ -7,10 +7,9 @@ reduces and clips gradients, scales the loss, partitions the optimizer and runs 
 import contextlib
 import io
 import logging
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import deepspeed
 import torch
@@ -25,6 +24,7 @@ from lmforge_workloads.train.engine import Fragment, StepResult
 from lmforge_workloads.train.layers import Layers, TensorParallelLayers, split_of
 from lmforge_workloads.train.layout import Groups, Layout, stage_bounds
 from lmforge_workloads.train.model import Piece, Transformer, named_parameters, pieces
+from lmforge_workloads.train.optimizer import adamw
 from lmforge_workloads.train.shape import Shape
 from lmforge_workloads.train.weights import Source
 from lmforge_workloads.train.zero_state import get_updates, set_updates, state_of
@@ -61,13 +61,12 @@ class DeepSpeedEngine:
             )
             _mark_for_norm(self.module, layout)
             self.engine = self._deepspeed()
-        self.state = state_of(self.module, self.engine.optimizer)
+        self.state = state_of(self.module, self.engine.optimizer, first_replica=layout.data_rank == 0)
 
     def _deepspeed(self) -> Any:
-        groups = _decay_groups(self.module, self.settings.optimizer)
         arguments: dict[str, Any] = {
             "model": self.module,
-            "optimizer": _adamw(groups, self.settings.optimizer),
+            "optimizer": adamw(self.module, self.settings.optimizer),
             "config": config(self.settings, self.layout, parameters=_count(self.module), device=self.device),
             "dist_init_required": False,
         }
@@ -238,28 +237,12 @@ def config(settings: EngineSettings, layout: Layout, *, parameters: int, device:
         "zero_optimization": partitioned,
         # torch's AdamW, fused on every device: DeepSpeed's own is compiled at run time.
         "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": settings.precision == "bf16"},
         "fp16": {"enabled": settings.precision == "fp16"},
         "data_types": {"grad_accum_dtype": "fp32"},
         "steps_per_print": None,
     }
-
-
-def _adamw(groups: list[dict[str, object]], settings: Optimizer) -> torch.optim.AdamW:
-    betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, eps=settings.epsilon, fused=True)
-
-
-def _decay_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, object]]:
-    """Weight decay is for matrices: not for norms and biases."""
-    parameters = [parameter for _, parameter in named_parameters(module)]
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 def _mark_for_norm(module: nn.Module, layout: Layout) -> None:

@@ -9,8 +9,6 @@ from torch import Tensor
 from lmforge_workloads.train.layers import Split
 from lmforge_workloads.train.weights import Source
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-
 
 @dataclass(frozen=True)
 class StepResult:
@@ -36,6 +34,8 @@ class Fragment:
     weight: Tensor
     exp_avg: Tensor
     exp_avg_sq: Tensor
+    owned: bool
+    """Whether this rank saves it: of equal copies, one rank does."""
 
     @property
     def length(self) -> int:

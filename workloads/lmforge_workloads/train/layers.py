@@ -15,6 +15,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmforge_workloads.train.startup import neutral_compile
+
 
 @dataclass(frozen=True)
 class Split:
@@ -202,17 +204,6 @@ class _Megatron:
 
 @functools.cache
 def megatron_layers() -> _Megatron:
-    """Import megatron-core's layers, once.
-
-    Its import decorates functions that are not used here with torch.compile, which alone imports dynamo and sympy
-    (half of the process's start-up time); the decorator is neutral meanwhile.
-    """
-    compile_, torch.compile = torch.compile, _neutral_compile  # type: ignore[assignment]
-    try:
+    """Import megatron-core's layers, once (seconds, unless `startup.import_libraries` has done it)."""
+    with neutral_compile():
         return _Megatron()
-    finally:
-        torch.compile = compile_
-
-
-def _neutral_compile(function: Any = None, **options: object) -> Any:
-    return function if function is not None else lambda wrapped: wrapped

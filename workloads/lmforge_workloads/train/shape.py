@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lmforge_api import derive
 from lmforge_api.trainingjob import ModelInit
 from lmforge_workloads.common.exits import UserError
 
@@ -75,18 +76,17 @@ def from_spec(init: ModelInit, *, vocabulary: int, length: int, tensor: int = 1)
     if init.architecture not in ("llama", "gpt2"):
         raise UserError(f"{init.architecture} is not a transformer")
     llama = init.architecture == "llama"
-    default = _round_up(init.hidden_size * 8 // 3, 32) if llama else 4 * init.hidden_size
     return Shape(
         architecture="llama" if llama else "gpt2",
         layers=init.layers,
         hidden=init.hidden_size,
-        intermediate=init.intermediate_size or default,
+        intermediate=derive.intermediate_size(init),
         heads=init.heads,
-        kv_heads=(init.kv_heads or init.heads) if llama else init.heads,
+        kv_heads=derive.kv_heads(init),
         vocabulary=_round_up(vocabulary, math.lcm(VOCABULARY_MULTIPLE, tensor)),
         positions=length,
         tied=init.tie_embeddings,
-        sinusoidal=init.position_encoding == "sinusoidal",
+        sinusoidal=derive.position_encoding(init) == "sinusoidal",
         rope_theta=init.rope_theta,
         dropout=0.0 if llama else init.dropout,
     )

@@ -6,7 +6,7 @@ starts from the same weights.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol, Self
@@ -90,9 +90,9 @@ def oriented(name: str, value: Tensor) -> Tensor:
     return value.t().contiguous() if name.endswith(_TRANSPOSED) else value
 
 
-def for_export(state: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]:
-    """Gathered parameters as Hugging Face's classes have them."""
-    exported = {name: oriented(name, value) for name, value in state.items()}
+def for_export(state: Iterable[tuple[str, Tensor]], shape: Shape) -> Iterator[tuple[str, Tensor]]:
+    """Whole parameters as Hugging Face's classes have them."""
+    for name, value in state:
+        yield name, oriented(name, value)
     if shape.sinusoidal:
-        exported["transformer.wpe.weight"] = sinusoids(shape.positions, shape.hidden)
-    return exported
+        yield "transformer.wpe.weight", sinusoids(shape.positions, shape.hidden)

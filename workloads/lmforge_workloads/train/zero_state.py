@@ -19,15 +19,18 @@ from lmforge_workloads.train.model import named_parameters
 class PlainState:
     """Stage 0 in fp32: the optimizer works on the parameters themselves."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, *, first_replica: bool) -> None:
         self.module = module
         self.base = optimizer
+        self.first_replica = first_replica
         _allocate(optimizer, [parameter for _, parameter in named_parameters(module)])
 
     def fragments(self) -> Iterator[Fragment]:
         """One for each parameter."""
         for name, parameter in named_parameters(self.module):
-            yield _fragment(name, parameter, tuple(parameter.shape), 0, parameter.data, self.base.state[parameter])
+            state = self.base.state[parameter]
+            size = tuple(parameter.shape)
+            yield _fragment(name, parameter, size, 0, parameter.data, state, owned=self.first_replica)
 
     def publish(self) -> None:
         """Nothing to do: there is one copy."""
@@ -96,13 +99,13 @@ class ShardedState:
 OptimizerState = PlainState | PartitionedState | ShardedState
 
 
-def state_of(module: nn.Module, optimizer: Any) -> OptimizerState:
-    """The view that fits the optimizer that DeepSpeed made."""
+def state_of(module: nn.Module, optimizer: Any, *, first_replica: bool) -> OptimizerState:
+    """The view that fits the optimizer that DeepSpeed made; `first_replica` where the data-parallel rank is 0."""
     if hasattr(optimizer, "fp32_partitioned_groups_flat"):
         return ShardedState(module, optimizer)
     if hasattr(optimizer, "update_lp_params"):
         return PartitionedState(module, optimizer)
-    return PlainState(module, optimizer)
+    return PlainState(module, optimizer, first_replica=first_replica)
 
 
 def set_updates(state: OptimizerState, updates: int) -> None:
@@ -132,7 +135,13 @@ def _moments(optimizer: torch.optim.Optimizer, flat: Tensor) -> Iterator[tuple[s
 
 
 def _fragment(
-    name: str, parameter: Tensor, size: tuple[int, ...], start: int, weight: Tensor, state: dict[str, Tensor]
+    name: str,
+    parameter: Tensor,
+    size: tuple[int, ...],
+    start: int,
+    weight: Tensor,
+    state: dict[str, Tensor],
+    owned: bool = True,
 ) -> Fragment:
     return Fragment(
         name=name,
@@ -142,4 +151,6 @@ def _fragment(
         weight=weight.reshape(-1),
         exp_avg=state["exp_avg"].reshape(-1),
         exp_avg_sq=state["exp_avg_sq"].reshape(-1),
+        # DeepSpeed marks the second copy of a tied embedding, on the last pipeline stage.
+        owned=owned and not getattr(parameter, "ds_pipe_replicated", False),
     )

@@ -1,0 +1,56 @@
+"""Import what every rank needs, once and quickly, in the process that the ranks are forked from.
+
+Three libraries decorate functions with torch.compile, or ask torch.compile to leave functions alone, while they are
+imported or first used. Either imports dynamo, inductor, triton and sympy: as long again as torch itself, and in every
+rank. The training loop compiles the model only on CUDA, so elsewhere none of that is loaded.
+"""
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+
+def import_libraries(*, cuda: bool, tensor_parallel: bool) -> None:
+    """Import torch and DeepSpeed (megatron-core where `tensor_parallel`), without touching CUDA."""
+    # Asks the driver's management library whether there are GPUs: CUDA itself must not start before the fork.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    os.environ["DS_ACCELERATOR"] = "cuda" if cuda else "cpu"
+    import deepspeed
+
+    # DeepSpeed's all-reduce over shared memory is compiled with g++ when it is first used, and works in one pod only.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    with neutral_compile():
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+        if tensor_parallel:
+            importlib.import_module("megatron.core.tensor_parallel")
+    if not cuda:
+        _leave_compiler_alone()
+
+
+@contextlib.contextmanager
+def neutral_compile() -> Iterator[None]:
+    """torch.compile returns what it is given, for modules that use it as a decorator while they are imported."""
+    import torch
+
+    original, torch.compile = torch.compile, _unchanged  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = original
+
+
+def _unchanged(function: Any = None, **options: object) -> Any:
+    return function if function is not None else lambda wrapped: wrapped
+
+
+def _leave_compiler_alone() -> None:
+    """Functions that torch hides from dynamo import it to do so, unless their answer is there (torch/_compile.py)."""
+    import torch.utils.checkpoint
+
+    for owner in (torch.optim.Optimizer, torch.utils.checkpoint):
+        for function in vars(owner).values():
+            hidden = getattr(function, "__wrapped__", None)
+            if hidden is not None and getattr(function, "__module__", "").startswith("torch."):
+                hidden.__dict__.setdefault("__dynamo_disable", hidden)
