@@ -28,7 +28,7 @@ from lmforge_workloads.train.report import report
 from lmforge_workloads.train.shape import Shape, to_config
 
 SHARD_BYTES = 5_000_000_000
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def export_transformer(
 
     `state` gives whole parameters as Hugging Face has them, and may be lazy: at most one shard is held in memory.
     """
-    config = {**to_config(shape), **_token_ids(data), "dtype": str(_DTYPES[run.spec.precision]).removeprefix("torch.")}
+    config = {**to_config(shape), **_token_ids(data), "dtype": str(DTYPES[run.spec.precision]).removeprefix("torch.")}
 
     def write(directory: Path) -> None:
-        _write_json(directory / "config.json", config)
-        _write_json(directory / "generation_config.json", _token_ids(data))
-        save_weights(directory, state, dtype=_DTYPES[run.spec.precision])
+        write_json(directory / "config.json", config)
+        write_json(directory / "generation_config.json", _token_ids(data))
+        save_weights(directory, state, dtype=DTYPES[run.spec.precision])
 
     return export(run, architecture=shape.architecture, write=write, data=data, outcome=outcome, format="HuggingFace")
 
@@ -78,7 +78,7 @@ def export(
     with artifact.writing(destination, kind="model", created_by=creator, metadata=metadata) as staged:
         write(staged)
         data.tokenizer.save(staged)
-        _write_json(staged / "training.json", {"facts": facts, "inputs": _inputs(data), "spec": run.spec.wire()})
+        write_json(staged / "training.json", {"facts": facts, "inputs": _inputs(data), "spec": run.spec.wire()})
         metrics.write_history(history, staged)
         (staged / "report.html").write_text(report(f"{run.namespace}/{run.name}", facts=facts, records=history))
     manifest = artifact.read_manifest(destination)
@@ -119,7 +119,7 @@ def _name_shards(directory: Path, shards: list[list[str]], total: int) -> None:
         (directory / f"shard-{number}.safetensors").rename(directory / name)
     if len(shards) > 1:
         places = {key: name for keys, name in zip(shards, names, strict=True) for key in keys}
-        _write_json(
+        write_json(
             directory / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places}
         )
 
@@ -166,5 +166,5 @@ def _inputs(data: Data) -> list[dict[str, object]]:
     return [status.model_dump(by_alias=True) for status in data.inputs()]
 
 
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
