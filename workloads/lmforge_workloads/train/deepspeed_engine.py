@@ -7,7 +7,7 @@ reduces and clips gradients, scales the loss, partitions the optimizer and runs 
 import contextlib
 import io
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,8 @@ from lmforge_api.trainingjob import Optimizer, Zero
 from lmforge_workloads.train.engine import Fragment, StepResult
 from lmforge_workloads.train.layers import Layers, TensorParallelLayers, split_of
 from lmforge_workloads.train.layout import Groups, Layout, stage_bounds
-from lmforge_workloads.train.model import Piece, Transformer, named_parameters, pieces
+from lmforge_workloads.train.model import Piece, Transformer, named_parameters
 from lmforge_workloads.train.optimizer import adamw
-from lmforge_workloads.train.shape import Shape
 from lmforge_workloads.train.weights import Source
 from lmforge_workloads.train.zero_state import get_updates, set_updates, state_of
 
@@ -42,19 +41,22 @@ class EngineSettings:
     precision: str
     micro_batch: int
     accumulation: int
-    activation_checkpointing: bool = False
+
+
+Model = Callable[[Layers], list[Piece]]
+"""Says which pieces make up a model, given the layers to build them from."""
 
 
 class DeepSpeedEngine:
     """See `lmforge_workloads.train.engine.Engine`."""
 
-    def __init__(self, shape: Shape, layout: Layout, settings: EngineSettings, *, device: torch.device) -> None:
+    def __init__(self, model: Model, layout: Layout, settings: EngineSettings, *, device: torch.device) -> None:
         self.layout = layout
         self.settings = settings
         self.device = device
         self.groups = Groups(layout)
         layers = TensorParallelLayers(self.groups.tensor) if self.groups.tensor else Layers()
-        parts = pieces(shape, layers, recompute=settings.activation_checkpointing)
+        parts = model(layers)
         with _quiet():
             self.module: nn.Module = (
                 Stages(parts, layers, layout) if layout.pipeline > 1 else Transformer(parts, layers)

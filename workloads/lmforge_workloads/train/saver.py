@@ -30,7 +30,16 @@ class Saver:
     """One rank's part of saving. An error of the background thread is raised by the next call."""
 
     def __init__(
-        self, root: Path, layout: Layout, *, attempt: int, keep: int, created_by: str, uri: str = "", background: bool
+        self,
+        root: Path,
+        layout: Layout,
+        *,
+        attempt: int,
+        keep: int,
+        created_by: str,
+        uri: str = "",
+        background: bool,
+        saved_step: int = 0,
     ) -> None:
         self.root = root
         self.layout = layout
@@ -40,7 +49,7 @@ class Saver:
         self.uri = uri or f"file://{root}"
         self.background = background
         self.newest: CheckpointStatus | None = None
-        self.saved_step = -1
+        self.saved_step = saved_step
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 

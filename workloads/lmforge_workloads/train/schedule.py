@@ -1,4 +1,4 @@
-"""The learning rate of each step, in closed form: linear warm-up, then cosine (arXiv:1608.03983), linear or constant."""
+"""The learning rate of a step, in closed form: linear warm-up, then cosine (arXiv:1608.03983), linear or constant."""
 
 import math
 

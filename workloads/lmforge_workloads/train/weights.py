@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 class Drawn:
-    """New weights: normal with deviation 0.02, residual projections divided by sqrt(2 × layers) (GPT-2, section 2.3)."""
+    """New weights: normal, deviation 0.02, residual projections divided by sqrt(2 × layers) (GPT-2, section 2.3)."""
 
     def __init__(self, seed: int, *, layers: int) -> None:
         self.seed = seed

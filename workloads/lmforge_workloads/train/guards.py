@@ -1,0 +1,123 @@
+"""What stops a run that should not go on: a loss that is no number, a step that never ends, a request to stop."""
+
+import faulthandler
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Self
+
+import torch
+import torch.distributed as dist
+
+from lmforge_workloads.common.exits import HangDetected, NonFiniteLoss, Suspended
+from lmforge_workloads.train.engine import StepResult
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 2.0
+"""Between the stacks and the end: the other ranks run into their own timeouts and dump theirs."""
+
+
+def check_finite(result: StepResult, *, step: int) -> None:
+    """Raise `NonFiniteLoss`, unless the loss scale has taken care of it by skipping the step."""
+    if math.isfinite(result.loss) or result.skipped:
+        return
+    raise NonFiniteLoss(
+        f"the loss of step {step} is {result.loss}: lower optimizer.learningRate, raise schedule.warmupSteps"
+        " or use precision fp32; the last checkpoint is from before it"
+    )
+
+
+class Watchdog:
+    """Ends the process when `beat` is not called for `timeout` seconds, after dumping the stacks of all threads."""
+
+    def __init__(self, timeout: float, *, end: Callable[[HangDetected], None]) -> None:
+        self.timeout = timeout
+        self.step = 0
+        self._end = end
+        self._beaten = time.monotonic()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def beat(self, step: int) -> None:
+        """A step has been finished."""
+        self.step = step
+        self._beaten = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._beaten = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(min(1.0, self.timeout / 4)):
+            if time.monotonic() - self._beaten > self.timeout:
+                dump_stacks()
+                time.sleep(GRACE_SECONDS)
+                return self._end(HangDetected(
+                    f"no step was finished within {self.timeout:.0f} s after step {self.step}:"
+                    " the stacks of all ranks are in the pods' logs"
+                ))  # fmt: skip
+
+
+def dump_stacks() -> None:
+    """Write the Python stacks of all threads to the log."""
+    print(f"--- stacks of rank {os.environ.get('RANK', '0')} ---", file=sys.stderr, flush=True)
+    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+
+
+class StopSignal:
+    """SIGTERM: remembered while there is something to save, an end at once before that."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._can_save = False
+
+    def install(self) -> None:
+        """Handle SIGTERM; SIGUSR1 dumps stacks."""
+        signal.signal(signal.SIGTERM, self._handle)
+        faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+
+    def defer(self) -> None:
+        """From now on the training loop looks at `requested` after every step."""
+        self._can_save = True
+        if self.requested:
+            raise Suspended("stopped before the first step")
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        if not self._can_save:
+            raise Suspended("stopped before the first step")
+
+
+class Agreement:
+    """All ranks ask the same question at the same step, and get the same answer. Costs one tiny gloo all-reduce."""
+
+    def __init__(self) -> None:
+        self._world = dist.get_world_size()
+        # On CUDA the default group is NCCL's: flags should not wait for the device.
+        self._group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+
+    def any(self, mine: bool) -> bool:
+        """Whether any rank says so."""
+        flag = torch.tensor([mine], dtype=torch.int32)
+        if self._world > 1:
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(flag.item())
+
+    def all(self, mine: bool) -> bool:
+        """Whether all ranks say so."""
+        return not self.any(not mine)
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        self.any(False)

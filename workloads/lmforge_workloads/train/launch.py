@@ -1,0 +1,199 @@
+"""The pod's main process: imports once, forks the ranks, forwards SIGTERM, and ends with the first rank that fails.
+
+Ranks are static: node rank × processes a node + local rank. Nothing is restarted here: the operator starts the next
+attempt.
+"""
+
+import ctypes
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from lmforge_api.run import ExitCode, ExitReport, TrainingRun
+from lmforge_workloads.common import logs
+from lmforge_workloads.common.exits import write_exit_report
+from lmforge_workloads.train.startup import import_libraries
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 1.0
+"""After the first failure, for the other ranks to say what they saw: one of them may know the cause."""
+_POLL_SECONDS = 0.02
+_GOOD = (ExitCode.OK, ExitCode.SUSPENDED)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a rank ended."""
+
+    rank: int
+    code: int
+    report: ExitReport | None
+
+
+def run_pod(run: TrainingRun, *, node_rank: int) -> int:
+    """Run this pod's ranks; the exit code for the pod."""
+    started = time.time()
+    listener = _listen(run) if node_rank == 0 else None
+    accelerator = run.spec.resources.accelerator is not None
+    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(run)))
+    import_libraries(cuda=accelerator, tensor_parallel=run.spec.parallelism.tensor > 1)
+    log.info("libraries imported in %.1f s", time.time() - started)
+    words = Path(tempfile.mkdtemp(prefix="lmforge-"))
+    try:
+        children = {}
+        for local_rank in range(run.processes_per_node):
+            rank = node_rank * run.processes_per_node + local_rank
+            children[_fork(run, rank, local_rank, words, listener, started)] = rank
+        ending = supervise(children, words)
+    finally:
+        shutil.rmtree(words, ignore_errors=True)
+    if ending.report is not None:
+        write_exit_report(run.termination_log, ending.report)
+    return ending.code
+
+
+def supervise(children: dict[int, int], words: Path) -> Ending:
+    """Wait for the ranks (process id -> rank). When one fails, end the others and tell the cause."""
+    _forward_sigterm(children)
+    running, endings, deadline = dict(children), list[Ending](), float("inf")
+    while running and time.monotonic() < deadline:
+        process, status = os.waitpid(-1, os.WNOHANG)
+        if process == 0:
+            time.sleep(_POLL_SECONDS)
+        elif process in running:
+            endings.append(_ending(running.pop(process), status, words))
+            if endings[-1].code not in _GOOD and deadline == float("inf"):
+                deadline = time.monotonic() + GRACE_SECONDS
+                _signal(running, signal.SIGUSR1 if endings[-1].code == ExitCode.HANG else None)
+    _signal(running, signal.SIGKILL)
+    for process in running:
+        os.waitpid(process, 0)
+    return verdict(endings)
+
+
+def verdict(endings: list[Ending]) -> Ending:
+    """The ending that tells the cause: the first failure that isn't only the loss of another rank.
+
+    Rank 0 knows how far the run is; its newest progress goes into the report whoever failed.
+    """
+    failures = [ending for ending in endings if ending.code not in _GOOD]
+    causes = [ending for ending in failures if ending.code != ExitCode.PEER_LOST]
+    chosen = (causes or failures or sorted(endings, key=lambda ending: (-ending.code, ending.rank)))[0]
+    progress = next((e.report.progress for e in endings if e.rank == 0 and e.report is not None), None)
+    report = chosen.report or _killed(chosen)
+    return Ending(chosen.rank, chosen.code, report.model_copy(update={"progress": progress}))
+
+
+def _killed(ending: Ending) -> ExitReport:
+    """For a rank that could say nothing."""
+    if ending.code > 128:
+        name = signal.Signals(ending.code - 128).name
+        hint = ": most likely out of memory" if name == "SIGKILL" else ""
+        return ExitReport(reason="Killed", message=f"rank {ending.rank} was ended by {name}{hint}", rank=ending.rank)
+    message = f"rank {ending.rank} ended with exit code {ending.code} without a word: see its log"
+    return ExitReport(reason="InternalError", message=message, rank=ending.rank)
+
+
+def _ending(rank: int, status: int, words: Path) -> Ending:
+    code = os.waitstatus_to_exitcode(status)
+    try:
+        report = ExitReport.model_validate_json(_words(words, rank).read_bytes())
+    except (OSError, ValueError):
+        report = None
+    return Ending(rank, code if code >= 0 else 128 - code, report)
+
+
+def _fork(
+    run: TrainingRun, rank: int, local_rank: int, words: Path, listener: socket.socket | None, started: float
+) -> int:
+    process = os.fork()
+    if process == 0:
+        _be_rank(run, rank, local_rank, words, listener, started)
+    return process
+
+
+def _be_rank(
+    run: TrainingRun, rank: int, local_rank: int, words: Path, listener: socket.socket | None, started: float
+) -> NoReturn:
+    """What a forked process does. It leaves by `os._exit`: the parent's clean-up is not its own."""
+    code: int = ExitCode.INTERNAL
+    try:
+        _die_with_parent()
+        logs.configure(rank=rank)
+        # DeepSpeed reads these.
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(local_rank),
+            WORLD_SIZE=str(run.nodes * run.processes_per_node),
+            LOCAL_SIZE=str(run.processes_per_node),
+        )
+        from lmforge_workloads.train import rank as life
+
+        place = life.Place(
+            rank=rank,
+            local_rank=local_rank,
+            words=_words(words, rank),
+            listener=listener.fileno() if listener is not None and rank == 0 else None,
+            started=started,
+            device=_device(run, local_rank),
+        )
+        code = life.live(run, place)
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _device(run: TrainingRun, local_rank: int):  # type: ignore[no-untyped-def]
+    import torch
+
+    torch.set_num_threads(_threads(run))
+    if run.spec.resources.accelerator is None:
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _threads(run: TrainingRun) -> int:
+    """What the pod asked for, shared by its ranks: more threads than CPUs slow all ranks of a node down."""
+    requested = run.spec.resources.cpu
+    cpus = float(requested.removesuffix("m")) / 1000 if requested.endswith("m") else float(requested)
+    return max(1, int(cpus) // run.processes_per_node)
+
+
+def _listen(run: TrainingRun) -> socket.socket:
+    """Listen before anything slow: the others' connections then succeed at once, and wait for rank 0 to answer."""
+    return socket.create_server(("", run.rendezvous.port), family=socket.AF_INET, backlog=4096)
+
+
+def _forward_sigterm(children: dict[int, int]) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
+        log.info("asked to stop")
+        _signal(children, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, forward)
+
+
+def _signal(processes: dict[int, int], number: signal.Signals | None) -> None:
+    for process in processes if number is not None else ():
+        try:
+            os.kill(process, number)  # type: ignore[arg-type]
+        except ProcessLookupError:
+            continue
+
+
+def _die_with_parent() -> None:
+    """PR_SET_PDEATHSIG: no rank outlives the pod's main process."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _words(words: Path, rank: int) -> Path:
+    return words / f"rank-{rank}.json"

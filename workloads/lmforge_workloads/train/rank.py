@@ -1,0 +1,213 @@
+"""One rank's life: find the data, meet the others, build or restore, train, export."""
+
+import datetime
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from lmforge_api.run import ExitCode, ExitReport, ProgressReport, TrainingRun
+from lmforge_workloads.common import artifact
+from lmforge_workloads.common.exits import HangDetected, PeerLost, last_words, write_exit_report
+from lmforge_workloads.common.progress import Reporter
+from lmforge_workloads.train import baselines, checkpoint, data, export
+from lmforge_workloads.train.engine import Engine
+from lmforge_workloads.train.guards import Agreement, StopSignal, Watchdog
+from lmforge_workloads.train.layout import Layout
+from lmforge_workloads.train.loop import Training, train
+from lmforge_workloads.train.metrics import MetricsLog
+from lmforge_workloads.train.restore import Inspection, Restored, restore
+from lmforge_workloads.train.saver import Saver
+from lmforge_workloads.train.task import Task, accumulation_of, layout_of, task_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process this is."""
+
+    rank: int
+    local_rank: int
+    words: Path
+    """Where its last words go; the pod's main process makes the termination log of them."""
+    listener: int | None
+    """Rank 0: the socket that its pod has been listening on since it started."""
+    started: float
+    """time.time() when the pod's main process began."""
+    device: torch.device
+
+
+def live(run: TrainingRun, place: Place) -> ExitCode:
+    """Run to the end and say how it went. Never raises."""
+    stop = StopSignal()
+    stop.install()
+    first = ProgressReport(attempt=run.attempt, steps=run.spec.steps)
+    with Reporter(run.progress if place.rank == 0 else None, first) as reporter:
+        try:
+            _work(run, place, reporter, stop)
+        except BaseException as error:
+            log.error("rank %d ends: %s", place.rank, error, exc_info=not isinstance(error, SystemExit))
+            report = reporter.report
+            return last_words(place.words, error, step=report.step, rank=place.rank, progress=report)
+        reporter.update(stage="Finished")
+        words = ExitReport(reason="Completed", step=run.spec.steps, rank=place.rank, progress=reporter.report)
+        write_exit_report(place.words, words)
+    return ExitCode.OK
+
+
+def _work(run: TrainingRun, place: Place, reporter: Reporter, stop: StopSignal) -> None:
+    if (status := export.exported(run)) is not None:
+        reporter.update(step=run.spec.steps, artifact=status)
+        return
+    tokens = _tokens(run, place, reporter)
+    reporter.update(stage="Loading", inputs=tokens.inputs())
+    if run.spec.model.init is not None and run.spec.model.init.architecture == "ngram":
+        reporter.update(artifact=baselines.train_ngram(run, data=tokens, reporter=reporter))
+        return
+    layout = layout_of(run, rank=place.rank)
+    task = task_of(run, vocabulary=tokens.vocabulary)
+    inspection = Inspection(Path(run.store.root), layout)
+    rendezvous(run, place, layout)
+    training, start = _assemble(run, place, task, tokens, inspection, reporter, stop)
+    with training.watchdog:
+        train(training, start=start)
+    if place.rank == 0:
+        _export(training, task, tokens)
+
+
+def _tokens(run: TrainingRun, place: Place, reporter: Reporter) -> data.Data:
+    def on_progress(message: str) -> None:
+        reporter.update(stage="Tokenizing", message=message)
+
+    if place.rank == 0:
+        found = data.prepare(run, on_progress=on_progress)
+        reporter.update(message="")
+        return found
+    day = 86400.0  # rank 0 says how far it is; when it dies, so does the attempt
+    return data.wait_for(run, timeout=day, on_progress=on_progress)
+
+
+def rendezvous(run: TrainingRun, place: Place, layout: Layout) -> None:
+    """Meet all ranks. Raises `PeerLost` when some do not come."""
+    timeout = datetime.timedelta(seconds=run.spec.failure_policy.hang_timeout_seconds + 60)
+    try:
+        store = dist.TCPStore(
+            "localhost" if layout.rank == 0 else run.rendezvous.host,
+            run.rendezvous.port if place.listener is None else socket.socket(fileno=os.dup(place.listener)).getsockname()[1],
+            world_size=layout.world,
+            is_master=layout.rank == 0,
+            wait_for_workers=False,
+            timeout=timeout,
+            master_listen_fd=place.listener,
+        )
+        backend = "nccl" if place.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=layout.rank, world_size=layout.world, timeout=timeout)
+    except dist.DistError as error:
+        address = f"{run.rendezvous.host}:{run.rendezvous.port}"
+        raise PeerLost(f"not all {layout.world} ranks met at {address}: {error}") from error
+
+
+def _assemble(
+    run: TrainingRun,
+    place: Place,
+    task: Task,
+    tokens: data.Data,
+    inspection: Inspection,
+    reporter: Reporter,
+    stop: StopSignal,
+) -> tuple[Training, int]:
+    layout = inspection.layout
+    engine = make_engine(run, task, layout, device=place.device)
+    agreement = Agreement()
+    restored = _weights(engine, task, inspection, agreement)
+    if layout.rank == 0:
+        artifact.sweep(inspection.root / "checkpoints")
+    agreement.wait()  # nobody writes before the sweep
+    derived = {"parameters": str(task.shape.parameters()), "vocabularySize": str(task.shape.vocabulary)}
+    reporter.update(start_step=restored.step, step=restored.step, message=restored.message, derived=derived)
+    stop.defer()
+    log.info("rank %d begins at step %d, %.1f s after the pod", place.rank, restored.step, time.time() - place.started)
+    length, seed = run.spec.sequence_length, run.spec.seed
+    training = Training(
+        run=run,
+        layout=layout,
+        engine=engine,
+        samples=tokens.train_order(sequence_length=length, seed=seed),
+        evaluation_samples=tokens.evaluation_samples(sequence_length=length, limit=run.spec.evaluation.samples),
+        saver=_saver(run, layout, restored),
+        reporter=reporter,
+        metrics=_metrics(run, restored) if layout.rank == 0 else None,
+        agreement=agreement,
+        watchdog=Watchdog(run.spec.failure_policy.hang_timeout_seconds, end=_ender(place, reporter)),
+        stop_requested=lambda: stop.requested or reporter.stop_requested,
+    )
+    return training, restored.step
+
+
+def make_engine(run: TrainingRun, task: Task, layout: Layout, *, device: torch.device) -> Engine:
+    """The engine that the spec names. Imported here: each is the slowest import of the program."""
+    from lmforge_workloads.train.deepspeed_engine import DeepSpeedEngine, EngineSettings
+
+    settings = EngineSettings(
+        optimizer=run.spec.optimizer,
+        zero=run.spec.zero,
+        precision=run.spec.precision,
+        micro_batch=run.spec.batch.micro,
+        accumulation=accumulation_of(run),
+    )
+    return DeepSpeedEngine(task.pieces, layout, settings, device=device)
+
+
+def _weights(engine: Engine, task: Task, inspection: Inspection, agreement: Agreement) -> Restored:
+    restored = restore(engine, inspection, agreement)
+    if restored is None or restored.step == 0:
+        with task.first_weights() as source:
+            engine.initialise(source)
+    return restored or Restored()
+
+
+def _saver(run: TrainingRun, layout: Layout, restored: Restored) -> Saver:
+    return Saver(
+        Path(run.store.root),
+        layout,
+        attempt=run.attempt,
+        keep=run.spec.checkpoint.keep,
+        created_by=f"TrainingJob/{run.namespace}/{run.name} attempt {run.attempt}",
+        uri=run.store.uri,
+        background=run.spec.checkpoint.async_,
+        saved_step=restored.step,
+    )
+
+
+def _metrics(run: TrainingRun, restored: Restored) -> MetricsLog:
+    return MetricsLog(Path(run.store.root), attempt=run.attempt, start_step=restored.step)
+
+
+def _ender(place: Place, reporter: Reporter):  # type: ignore[no-untyped-def]
+    def end(error: HangDetected) -> None:
+        report = reporter.report
+        os._exit(last_words(place.words, error, step=report.step, rank=place.rank, progress=report))
+
+    return end
+
+
+def _export(training: Training, task: Task, tokens: data.Data) -> None:
+    """The newest checkpoint holds the final weights: they are read from there, one parameter at a time."""
+    run = training.run
+    training.reporter.update(stage="Exporting")
+    outcome = export.Outcome(
+        steps=run.spec.steps,
+        tokens=training.reporter.report.tokens,
+        parameters=task.shape.parameters(),
+        loss=training.loss,
+        evaluation=training.evaluation,
+    )
+    directory = checkpoint.directory_of(Path(run.store.root), run.spec.steps)
+    status = task.export(checkpoint.whole_weights(directory), data=tokens, outcome=outcome)
+    training.reporter.update(artifact=status)
