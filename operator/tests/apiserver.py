@@ -46,6 +46,10 @@ class ApiServer:
         """What kubectl prints. CommandFailed, with what it says, when it fails."""
         return self.control_plane.kubectl(*arguments, stdin=stdin)
 
+    def ensure_namespace(self, name: str) -> None:
+        """Makes it if it isn't there. It can't be deleted: nobody collects garbage here."""
+        self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
     def request(self, method: str, path: str, body: Manifest | None = None, *, content_type: str = "json") -> Reply:
         """One request, e.g. `request("POST", "/api/v1/namespaces", {...})`. Tries again on a connection that closed."""
         data = json.dumps(body) if body is not None else None
