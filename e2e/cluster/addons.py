@@ -31,11 +31,20 @@ class Volumes:
         return self.folder / "small"
 
     def create(self) -> None:
-        for folder in (self.standard, self.small):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o777)
+        self.small.mkdir(parents=True, exist_ok=True)
         if str(self.small) not in mounts.below(self.folder):
-            run("mount", "-t", "tmpfs", "-o", f"size={SMALL_VOLUMES_MIB}m,mode=0777", "lmforge", self.small)
+            self._mount_small()
+        for folder in (self.standard, self.small):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o777)
+
+    def _mount_small(self) -> None:
+        """A file system of its own in a file: what is written to a tmpfs would count as the pod's memory."""
+        disk = self.folder / "small.ext4"
+        run("truncate", f"--size={SMALL_VOLUMES_MIB}M", disk)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", disk)
+        run("mount", "-o", "loop", disk, self.small)
+        (self.small / "lost+found").rmdir()
 
     def remove(self) -> None:
         mounts.remove(self.folder)

@@ -24,6 +24,8 @@ class Docker:
 class UserRegistry:
     """A registry that the cluster pulls from, and that `docker push` is logged in to."""
 
+    shares_layers = True
+
     def holds(self, reference: str) -> bool:
         return succeeds("docker", "manifest", "inspect", reference)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from e2e.cluster import constraints, images
-from e2e.cluster.images import Image
+from e2e.cluster.images import Contents
 from e2e.cluster.paths import Paths
 from e2e.cluster.shell import locked, step
 
@@ -30,6 +30,10 @@ class Engine(Protocol):
 class Destination(Protocol):
     """Where nodes get images from."""
 
+    @property
+    def shares_layers(self) -> bool:
+        """Whether layers that are there need not be sent again with another image."""
+
     def holds(self, reference: str) -> bool: ...
 
     def publish(self, reference: str) -> None: ...
@@ -45,35 +49,38 @@ class ImageBuilder:
     registry: str
 
     def build_all(self) -> Mapping[str, str]:
-        """The references of the images that pods run, by name. Those that don't share layers are built side by side."""
+        """The references of the images that pods run, by name; work that can is done side by side."""
         constraints.write(self.paths)
+        runnable = [image.read(self.registry) for image in images.RUNNABLE]
+        torch = images.TORCH.read(self.registry)
         with ThreadPoolExecutor() as pool:
-            references = list(pool.map(self._publish, images.RUNNABLE))
-        return {image.name: reference for image, reference in zip(images.RUNNABLE, references, strict=True)}
+            shared = [pool.submit(self._publish, torch)] if self.destination.shares_layers else []
+            list(pool.map(lambda contents: self._publish(contents, after=shared), runnable))
+        return {contents.image.name: contents.reference for contents in runnable}
 
-    def _publish(self, image: Image) -> str:
-        reference = image.reference(self.registry)
-        if not self.destination.holds(reference):
-            self._build(image)
-            with step(f"publishing image {image.name}"):
-                self.destination.publish(reference)
-        return reference
+    def _publish(self, contents: Contents, *, after: Sequence[Future[None]] = ()) -> None:
+        """``after``: what is being sent already, and needs not be sent twice."""
+        if not self.destination.holds(contents.reference):
+            self._build(contents)
+            wait(after)
+            with step(f"publishing image {contents.image.name}"):
+                self.destination.publish(contents.reference)
 
-    def _build(self, image: Image) -> str:
+    def _build(self, contents: Contents) -> str:
         """Its reference, after it and its parents are built; a parent is built once for all that wait for it."""
-        reference = image.reference(self.registry)
-        with locked(self.paths.cache / f".building-{image.name}"):
-            if not self.engine.has(reference):
-                self._run_build(image, base=self._build(image.parent) if image.parent else self.engine.python())
-        return reference
+        with locked(self.paths.cache / f".building-{contents.image.name}"):
+            if not self.engine.has(contents.reference):
+                base = self._build(contents.parent) if contents.parent else self.engine.python()
+                self._run_build(contents, base=base)
+        return contents.reference
 
-    def _run_build(self, image: Image, *, base: str) -> None:
-        with step(f"building image {image.name}"), tempfile.TemporaryDirectory() as folder:
+    def _run_build(self, contents: Contents, *, base: str) -> None:
+        with step(f"building image {contents.image.name}"), tempfile.TemporaryDirectory() as folder:
             context = Path(folder)
-            image.fill_context(context)
+            contents.fill_context(context)
             self.engine.build(
-                image.reference(self.registry),
-                dockerfile=context / image.dockerfile,
+                contents.reference,
+                dockerfile=context / contents.image.dockerfile,
                 context=context,
                 arguments={"BASE": base},
             )

@@ -1,15 +1,14 @@
-"""LMForge's images: what each is made of, and how one is built only when that has changed.
+"""LMForge's images: what each is made of, and the tag that follows from it.
 
-An image's tag is a hash of all that goes into it, its parents' included. So a tag that the registry holds needs no
-work, and a checkout elsewhere on this machine gets the same tags.
+A tag is a hash of all that goes into the image, its parents' included. So a tag that the registry holds needs no work,
+and a checkout elsewhere on this machine gets the same tags.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,23 +29,14 @@ class Image:
     def dockerfile(self) -> str:
         return f"images/{self.name}/Dockerfile"
 
-    def tag(self) -> str:
-        digest = hashlib.sha256((self.parent.tag() if self.parent else "").encode())
-        for file in self._files():
-            digest.update(f"{file}\0".encode() + (REPOSITORY / file).read_bytes() + b"\0")
-        return digest.hexdigest()[:16]
-
-    def reference(self, registry: str) -> str:
-        return f"{registry}/lmforge/{self.name}:{self.tag()}"
-
-    def fill_context(self, folder: Path) -> None:
-        """Copies the sources into an empty build context, all with the same time."""
-        for file in self._files():
-            target = folder / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / file, target)
-        for path in folder.rglob("*"):
-            os.utime(path, (FIXED_TIME, FIXED_TIME))
+    def read(self, registry: str) -> Contents:
+        """Everything that it's made of, as it is now: the tree may be edited while an image is built."""
+        parent = self.parent.read(registry) if self.parent else None
+        files = {str(file): (REPOSITORY / file).read_bytes() for file in self._files()}
+        digest = hashlib.sha256((parent.reference if parent else "").encode())
+        for name, content in files.items():
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        return Contents(self, f"{registry}/lmforge/{self.name}:{digest.hexdigest()[:16]}", parent, files)
 
     def _files(self) -> Iterator[Path]:
         for source in sorted((self.dockerfile, *self.sources)):
@@ -54,6 +44,24 @@ class Image:
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if file.is_file() and "__pycache__" not in file.parts:
                     yield file.relative_to(REPOSITORY)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """An image's files as they were at one moment, and the reference that follows from them."""
+
+    image: Image
+    reference: str
+    parent: Contents | None
+    files: Mapping[str, bytes]
+
+    def fill_context(self, folder: Path) -> None:
+        """Writes the files into an empty build context, all with the same time."""
+        for name, content in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        for path in folder.rglob("*"):
+            os.utime(path, (FIXED_TIME, FIXED_TIME))
 
 
 BASE = Image("base", sources=("images/base/debootstrap.sh",))

@@ -72,6 +72,8 @@ class KindCluster:
 class KindNodes:
     """kind's nodes get images by copying."""
 
+    shares_layers = False
+
     def holds(self, reference: str) -> bool:
         nodes = run("kind", "get", "nodes", "--name", NAME).split()
         return all(succeeds("docker", "exec", node, "crictl", "inspecti", reference) for node in nodes)

@@ -137,7 +137,7 @@ class NativeCluster:
         storage = Buildah(self.paths).storage
         with locked(self.paths.state / f".{node.name}.lock"):
             for image in RUNNABLE:
-                layers.link(node, layers.of_image(storage, image.reference(REGISTRY)))
+                layers.link(node, layers.of_image(storage, image.read(REGISTRY).reference))
 
     def _node(self, name: str) -> Node:
         for node in self.nodes:

@@ -22,6 +22,7 @@ REGISTRY = f"{HOST}:{PORT}"
 @dataclass(frozen=True)
 class Registry:
     paths: Paths
+    shares_layers: bool = True
 
     @property
     def _daemon(self) -> Daemon:

@@ -29,6 +29,8 @@ def ensure(paths: Paths, registry: Registry) -> str:
         return image
     with step("building the cluster's own image"), tempfile.TemporaryDirectory() as folder:
         _fill(Path(folder) / "bin", paths)
+        (Path(folder) / "tmp").mkdir()
+        (Path(folder) / "tmp").chmod(0o1777)
         buildah = Buildah(paths)
         buildah.build(image, dockerfile=DOCKERFILE, context=Path(folder), arguments={})
         buildah.push(image)

@@ -88,7 +88,7 @@ def test_it_has_two_ready_nodes(cluster: NativeCluster) -> None:
 
 def test_pods_on_two_nodes_find_each_other_by_name(cluster: NativeCluster, namespace: str) -> None:
     server = "mkdir /tmp/www; hostname > /tmp/www/name; httpd -f -p 9000 -h /tmp/www"
-    ask = "until wget -q -O - http://server.peers:9000/name; do sleep 0.2; done"
+    ask = "until wget -q -O - http://server.peers:9000/name 2> /dev/null; do sleep 0.2; done"
     objects = [
         headless_service(),
         pod(cluster, "server", server, node="node-1"),
