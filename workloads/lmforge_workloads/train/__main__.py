@@ -38,6 +38,7 @@ def main() -> int:
 
 def toy(directory: Path, *, text: Path) -> TrainingRun:
     """Two ranks, 50 steps of a Llama with 30 thousand parameters or so."""
+    directory.mkdir(parents=True, exist_ok=True)
     spec = TrainingJobSpec.model_validate({
         "model": {"init": {"architecture": "llama", "layers": 2, "hiddenSize": 32, "heads": 4}},
         "dataset": {"uri": "file:///text", "tokenizer": {"train": {"vocabSize": 320}}},

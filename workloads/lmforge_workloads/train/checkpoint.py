@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from torch import Tensor
 
-from lmforge_api.artifact import FileEntry
+from lmforge_api.artifact import MANIFEST_NAME, FileEntry
 from lmforge_workloads.common import artifact
 from lmforge_workloads.train.engine import Engine, Fragment
 from lmforge_workloads.train.layers import Split
@@ -78,7 +78,7 @@ def directory_of(root: Path, step: int) -> Path:
 
 def complete_steps(root: Path) -> list[int]:
     """Steps with a complete checkpoint, newest first."""
-    manifests = (root / "checkpoints").glob(f"step-*/{artifact.MANIFEST_NAME}")
+    manifests = (root / "checkpoints").glob(f"step-*/{MANIFEST_NAME}")
     return sorted((int(path.parent.name.removeprefix("step-")) for path in manifests), reverse=True)
 
 
@@ -86,7 +86,7 @@ def damaged_files(directory: Path, *, share: int = 0, shares: int = 1) -> list[s
     """What is wrong with every `shares`-th file, beginning with number `share`: ranks divide the reading."""
     manifest = artifact.read_manifest(directory)
     if manifest is None:
-        return [f"{artifact.MANIFEST_NAME} can't be read"]
+        return [f"{MANIFEST_NAME} can't be read"]
     problems = []
     for path in sorted(manifest.files)[share::shares]:
         file = directory / path

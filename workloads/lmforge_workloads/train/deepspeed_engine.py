@@ -285,6 +285,6 @@ def _pairs(micro_batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """DeepSpeed prints its layers and logs every setting."""
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -14,19 +14,23 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, NoReturn
 
 from lmforge_api.run import ExitCode, ExitReport, TrainingRun
 from lmforge_workloads.common import logs
 from lmforge_workloads.common.exits import write_exit_report
 from lmforge_workloads.train.startup import import_libraries
 
+if TYPE_CHECKING:
+    import torch
+
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 1.0
 """After the first failure, for the other ranks to say what they saw: one of them may know the cause."""
 _POLL_SECONDS = 0.02
+_BACKLOG = 4096
 _GOOD = (ExitCode.OK, ExitCode.SUSPENDED)
 
 
@@ -46,13 +50,15 @@ def run_pod(run: TrainingRun, *, node_rank: int) -> int:
     accelerator = run.spec.resources.accelerator is not None
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(run)))
     import_libraries(cuda=accelerator, tensor_parallel=run.spec.parallelism.tensor > 1)
+    from lmforge_workloads.train import rank as life  # after the libraries, and before the fork: one import for all
+
     log.info("libraries imported in %.1f s", time.time() - started)
     words = Path(tempfile.mkdtemp(prefix="lmforge-"))
     try:
         children = {}
         for local_rank in range(run.processes_per_node):
             rank = node_rank * run.processes_per_node + local_rank
-            children[_fork(run, rank, local_rank, words, listener, started)] = rank
+            children[_fork(life, run, rank, local_rank, words, listener, started)] = rank
         ending = supervise(children, words)
     finally:
         shutil.rmtree(words, ignore_errors=True)
@@ -113,16 +119,28 @@ def _ending(rank: int, status: int, words: Path) -> Ending:
 
 
 def _fork(
-    run: TrainingRun, rank: int, local_rank: int, words: Path, listener: socket.socket | None, started: float
+    life: ModuleType,
+    run: TrainingRun,
+    rank: int,
+    local_rank: int,
+    words: Path,
+    listener: socket.socket | None,
+    started: float,
 ) -> int:
     process = os.fork()
     if process == 0:
-        _be_rank(run, rank, local_rank, words, listener, started)
+        _be_rank(life, run, rank, local_rank, words, listener, started)
     return process
 
 
 def _be_rank(
-    run: TrainingRun, rank: int, local_rank: int, words: Path, listener: socket.socket | None, started: float
+    life: ModuleType,
+    run: TrainingRun,
+    rank: int,
+    local_rank: int,
+    words: Path,
+    listener: socket.socket | None,
+    started: float,
 ) -> NoReturn:
     """What a forked process does. It leaves by `os._exit`: the parent's clean-up is not its own."""
     code: int = ExitCode.INTERNAL
@@ -136,23 +154,25 @@ def _be_rank(
             WORLD_SIZE=str(run.nodes * run.processes_per_node),
             LOCAL_SIZE=str(run.processes_per_node),
         )
-        from lmforge_workloads.train import rank as life
-
         place = life.Place(
             rank=rank,
             local_rank=local_rank,
             words=_words(words, rank),
+            host=run.rendezvous.host if listener is None else "localhost",
+            port=run.rendezvous.port if listener is None else listener.getsockname()[1],
             listener=listener.fileno() if listener is not None and rank == 0 else None,
             started=started,
             device=_device(run, local_rank),
         )
         code = life.live(run, place)
+    except BaseException:
+        log.exception("rank %d can't begin", rank)
     finally:
         logging.shutdown()
         os._exit(code)
 
 
-def _device(run: TrainingRun, local_rank: int):  # type: ignore[no-untyped-def]
+def _device(run: TrainingRun, local_rank: int) -> "torch.device":
     import torch
 
     torch.set_num_threads(_threads(run))
@@ -171,7 +191,10 @@ def _threads(run: TrainingRun) -> int:
 
 def _listen(run: TrainingRun) -> socket.socket:
     """Listen before anything slow: the others' connections then succeed at once, and wait for rank 0 to answer."""
-    return socket.create_server(("", run.rendezvous.port), family=socket.AF_INET, backlog=4096)
+    port = run.rendezvous.port if run.nodes > 1 else 0  # nobody else needs to know it
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+    return socket.create_server(("", port), backlog=_BACKLOG)
 
 
 def _forward_sigterm(children: dict[int, int]) -> None:

@@ -53,8 +53,9 @@ def split_of(parameter: Tensor) -> Split:
     return split
 
 
-def _mark(parameter: Tensor | None, split: Split) -> None:
-    if parameter is not None:
+def mark(parameter: object, split: Split) -> None:
+    """Note how a parameter is cut; without one (a layer with no bias) nothing happens."""
+    if isinstance(parameter, Tensor):
         parameter.tp_split = split  # type: ignore[attr-defined]
 
 
@@ -67,20 +68,20 @@ class Layers:
     def column(self, inputs: int, outputs: int, *, bias: bool = False, parts: int = 1) -> nn.Module:
         """[..., inputs] -> [..., outputs / size]: this rank's columns, `parts` fused matrices side by side."""
         linear = _Linear(inputs, outputs, bias=bias)
-        _mark(linear.weight, Split(0, parts))
-        _mark(linear.bias, Split(0, parts))
+        mark(linear.weight, Split(0, parts))
+        mark(linear.bias, Split(0, parts))
         return linear
 
     def row(self, inputs: int, outputs: int, *, bias: bool = False) -> nn.Module:
         """[..., inputs / size] -> [..., outputs], summed over ranks."""
         linear = _Linear(inputs, outputs, bias=bias)
-        _mark(linear.weight, Split(1))
+        mark(linear.weight, Split(1))
         return linear
 
     def embedding(self, vocabulary: int, hidden: int) -> nn.Module:
         """Token ids [B, T] -> [B, T, hidden]; the vocabulary is cut."""
         embedding = _Embedding(vocabulary, hidden)
-        _mark(embedding.weight, Split(0))
+        mark(embedding.weight, Split(0))
         return embedding
 
     def logits(self, x_BTD: Tensor, weight_VD: Tensor) -> Tensor:
@@ -114,8 +115,8 @@ class TensorParallelLayers(Layers):
                 inputs, outputs, config=self._config, init_method=_no_init, bias=bias, tp_group=self.group
             )
         )
-        _mark(linear.weight, Split(0, parts))
-        _mark(linear.bias, Split(0, parts))
+        mark(linear.weight, Split(0, parts))
+        mark(linear.bias, Split(0, parts))
         return linear
 
     def row(self, inputs: int, outputs: int, *, bias: bool = False) -> nn.Module:
@@ -125,14 +126,14 @@ class TensorParallelLayers(Layers):
                 input_is_parallel=True, skip_bias_add=False, tp_group=self.group,
             )
         )  # fmt: skip
-        _mark(linear.weight, Split(1))
+        mark(linear.weight, Split(1))
         return linear
 
     def embedding(self, vocabulary: int, hidden: int) -> nn.Module:
         embedding: nn.Module = self._core.VocabParallelEmbedding(
             vocabulary, hidden, init_method=_no_init, config=self._config, tp_group=self.group
         )
-        _mark(embedding.weight, Split(0))  # type: ignore[arg-type]
+        mark(embedding.weight, Split(0))
         return embedding
 
     def logits(self, x_BTD: Tensor, weight_VD: Tensor) -> Tensor:

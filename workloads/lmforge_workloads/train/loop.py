@@ -62,6 +62,7 @@ class Training:
     evaluation: EvaluationResult | None = None
     loss: float | None = None
     throughput: Throughput = field(init=False)
+    said: float = 0.0
 
     def __post_init__(self) -> None:
         self.throughput = Throughput(tokens_per_step=derive.tokens_per_step(self.run.spec))
@@ -80,6 +81,8 @@ def train(training: Training, *, start: int) -> None:
             save(training, done)
         if training.agreement.any(training.stop_requested()) and not last:
             suspend(training, done)
+    if training.evaluation is None:  # an earlier attempt made the last step
+        evaluate(training, spec.steps)
     finish_saving(training)
 
 
@@ -173,14 +176,10 @@ def seed_dropout(training: Training, done: int) -> None:
         torch.manual_seed(generator(training.run.spec.seed, "dropout", *place).initial_seed())
 
 
-_said = 0.0
-
-
 def _say(training: Training, done: int, result: StepResult, tokens_per_second: float) -> None:
     """One line a second at most, for who reads the pod's log."""
-    global _said
-    if done in (1, training.run.spec.steps) or time.monotonic() - _said >= 1:
-        _said = time.monotonic()
+    if done in (1, training.run.spec.steps) or time.monotonic() - training.said >= 1:
+        training.said = time.monotonic()
         log.info("step %d/%d loss %.4f, %.0f tokens/s", done, training.run.spec.steps, result.loss, tokens_per_second)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lmforge_workloads.train.layers import Layers, Split
+from lmforge_workloads.train.layers import Layers, Split, mark
 from lmforge_workloads.train.shape import Shape
 
 
@@ -73,8 +73,6 @@ def named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         yield parameter.logical_name, parameter  # type: ignore[attr-defined]
 
 
-
-
 def _llama(shape: Shape, layers: Layers, recompute: bool) -> list[Piece]:
     norm = functools.partial(nn.RMSNorm, shape.hidden, eps=shape.epsilon)
     return [
@@ -102,7 +100,8 @@ class LlamaBlock(nn.Module):
     def compute(self, x_BTD: Tensor) -> Tensor:
         """The forward pass itself."""
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD))
-        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        output: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        return output
 
 
 class LlamaAttention(nn.Module):
@@ -123,7 +122,8 @@ class LlamaAttention(nn.Module):
         )
         tables = _rotary_tables(x_BTD.shape[1], self.shape.head_size, self.shape.rope_theta, x_BTD.device)
         grouped = k.shape[1] != q.shape[1]
-        y = F.scaled_dot_product_attention(_rotate(q, tables), _rotate(k, tables), v, is_causal=True, enable_gqa=grouped)
+        q, k = _rotate(q, tables), _rotate(k, tables)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         output: Tensor = self.o_proj(_merge(y))
         return output
 
@@ -157,8 +157,6 @@ def _rotary_tables(length: int, size: int, theta: float, device: torch.device) -
     angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequencies)
     angles_TK = torch.cat([angles, angles], dim=-1)
     return angles_TK.cos(), angles_TK.sin()
-
-
 
 
 def _gpt2(shape: Shape, layers: Layers, recompute: bool) -> list[Piece]:
@@ -222,7 +220,8 @@ class GPT2Block(nn.Module):
     def compute(self, x_BTD: Tensor) -> Tensor:
         """The forward pass itself."""
         x_BTD = x_BTD + self.attn(self.ln_1(x_BTD))
-        return x_BTD + self.mlp(self.ln_2(x_BTD))
+        output: Tensor = x_BTD + self.mlp(self.ln_2(x_BTD))
+        return output
 
 
 class GPT2Attention(nn.Module):
@@ -257,8 +256,6 @@ class GPT2MLP(nn.Module):
         return output
 
 
-
-
 class Head(nn.Module):
     """[B, T, D] -> logits [B, T, V]; a tied head gets the embedding's weight."""
 
@@ -269,7 +266,7 @@ class Head(nn.Module):
         self.layers = layers
         if not shape.tied:
             self.weight = nn.Parameter(torch.empty(shape.vocabulary // layers.size, shape.hidden))
-            self.weight.tp_split = Split(0)  # type: ignore[attr-defined]
+            mark(self.weight, Split(0))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.layers.logits(x_BTD, self.weight)
@@ -285,7 +282,7 @@ def _blocks(prefix: str, shape: Shape, make: Callable[[], nn.Module]) -> list[Pi
 
 def _heads(x_BTD: Tensor, size: int) -> Tensor:
     """[B, T, H*K] -> [B, H, T, K]."""
-    return x_BTD.unflatten(-1, (-1, size)).transpose(1, 2)
+    return x_BTD.view(*x_BTD.shape[:2], -1, size).transpose(1, 2)
 
 
 def _merge(x_BHTK: Tensor) -> Tensor:

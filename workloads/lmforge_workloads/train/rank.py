@@ -3,8 +3,8 @@
 import datetime
 import logging
 import os
-import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,9 @@ class Place:
     local_rank: int
     words: Path
     """Where its last words go; the pod's main process makes the termination log of them."""
+    host: str
+    port: int
+    """Where ranks meet."""
     listener: int | None
     """Rank 0: the socket that its pod has been listening on since it started."""
     started: float
@@ -97,9 +100,9 @@ def rendezvous(run: TrainingRun, place: Place, layout: Layout) -> None:
     """Meet all ranks. Raises `PeerLost` when some do not come."""
     timeout = datetime.timedelta(seconds=run.spec.failure_policy.hang_timeout_seconds + 60)
     try:
-        store = dist.TCPStore(
-            "localhost" if layout.rank == 0 else run.rendezvous.host,
-            run.rendezvous.port if place.listener is None else socket.socket(fileno=os.dup(place.listener)).getsockname()[1],
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            place.host,
+            place.port,
             world_size=layout.world,
             is_master=layout.rank == 0,
             wait_for_workers=False,
@@ -109,8 +112,7 @@ def rendezvous(run: TrainingRun, place: Place, layout: Layout) -> None:
         backend = "nccl" if place.device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=layout.rank, world_size=layout.world, timeout=timeout)
     except dist.DistError as error:
-        address = f"{run.rendezvous.host}:{run.rendezvous.port}"
-        raise PeerLost(f"not all {layout.world} ranks met at {address}: {error}") from error
+        raise PeerLost(f"not all {layout.world} ranks met at {place.host}:{place.port}: {error}") from error
 
 
 def _assemble(
@@ -189,7 +191,7 @@ def _metrics(run: TrainingRun, restored: Restored) -> MetricsLog:
     return MetricsLog(Path(run.store.root), attempt=run.attempt, start_step=restored.step)
 
 
-def _ender(place: Place, reporter: Reporter):  # type: ignore[no-untyped-def]
+def _ender(place: Place, reporter: Reporter) -> Callable[[HangDetected], None]:
     def end(error: HangDetected) -> None:
         report = reporter.report
         os._exit(last_words(place.words, error, step=report.step, rank=place.rank, progress=report))

@@ -85,7 +85,7 @@ class Saver:
             for fragment in fragments
             for kind, tensor in fragment.tensors().items()
         }
-        if torch.cuda.is_initialized():
+        if any(fragment.weight.is_cuda for fragment in fragments):
             torch.cuda.synchronize()
         return [piece_of(fragment, self.layout) for fragment in fragments], tensors
 

@@ -8,6 +8,7 @@ rank. The training loop compiles the model only on CUDA, so elsewhere none of th
 import contextlib
 import importlib
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ def import_libraries(*, cuda: bool, tensor_parallel: bool) -> None:
     # Asks the driver's management library whether there are GPUs: CUDA itself must not start before the fork.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     os.environ["DS_ACCELERATOR"] = "cuda" if cuda else "cpu"
+    # Deprecations inside of these libraries are theirs to deal with.
+    warnings.filterwarnings("ignore", module=r"(torch|deepspeed|megatron)\.")
     import deepspeed
 
     # DeepSpeed's all-reduce over shared memory is compiled with g++ when it is first used, and works in one pod only.

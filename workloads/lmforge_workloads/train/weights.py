@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from safetensors import safe_open
@@ -61,7 +61,7 @@ class Directory:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._stack = ExitStack()
-        self._files: dict[str, safe_open] = {}
+        self._files: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         for path in sorted(self.directory.glob("*.safetensors")):
@@ -79,7 +79,8 @@ class Directory:
         key = next((key for key in (name, name.removeprefix("transformer.")) if key in self._files), None)
         if key is None:
             raise UserError(f"{self.directory} has no parameter {name}")
-        value = oriented(name, self._files[key].get_tensor(key)).float()
+        stored: Tensor = self._files[key].get_tensor(key)
+        value = oriented(name, stored).float()
         if list(value.shape) != list(size):
             raise UserError(f"{self.directory}: {name} is {list(value.shape)}, but config.json asks for {list(size)}")
         return value

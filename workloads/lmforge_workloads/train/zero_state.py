@@ -1,8 +1,8 @@
 """Where DeepSpeed's optimizers keep fp32 weights and Adam's moments, seen as `Fragment`s under logical names.
 
-    stage 0 in fp32      parameters and moments as PyTorch has them
-    stage 1 and 2, bf16  one flat fp32 partition a parameter group, a parameter's fragment somewhere in it
-    stage 3              the same, but every parameter is cut by itself into equal parts, the last one padded
+stage 0 in fp32      parameters and moments as PyTorch has them
+stage 1 and 2, bf16  one flat fp32 partition a parameter group, a parameter's fragment somewhere in it
+stage 3              the same, but every parameter is cut by itself into equal parts, the last one padded
 """
 
 from collections.abc import Iterator
