@@ -41,15 +41,17 @@ images: up ## Build the images and give them to the cluster
 down: venv ## Remove the cluster and all of its traces (caches stay)
 	@$(PY) -m e2e.cluster down
 
-generate: venv ## Write crds/ and the chart's copies anew
+generate: venv ## Write crds/, the chart's copies and its values anew
 	@$(PY) -m lmforge_api.crd crds charts/lmforge/files/crds
+	@$(PY) -m charts.generate
 
 check: venv ## Lint, types, import rules, generated files
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet . || { echo "unformatted files: run make format"; exit 1; }
-	@.venv/bin/mypy operator/lmforge_api operator/lmforge_operator operator/lmforge_cli workloads/lmforge_workloads e2e
+	@.venv/bin/mypy operator/lmforge_api operator/lmforge_operator operator/lmforge_cli workloads/lmforge_workloads e2e charts
 	@.venv/bin/lint-imports
 	@$(PY) -m lmforge_api.crd --check crds charts/lmforge/files/crds
+	@$(PY) -m charts.generate --check
 
 format: venv ## Format the code
 	@.venv/bin/ruff check --fix --quiet .
