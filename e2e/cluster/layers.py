@@ -2,8 +2,9 @@
 
 A workload image holds gigabytes of torch. Pulled by each node it would be sent, unpacked and stored once a node, and
 its files would be cached in memory once a node too. But the layers already lie unpacked in buildah's storage, and lower
-layers are never written to: so they are hard-linked into each node's image store under the names that a pull would give
-them (OCI image specification, "Layer ChainID"). The pull that follows finds them there and fetches only the manifest.
+layers are never written to: so each node's image store gets symbolic links to them, under the names that a pull would
+give them (OCI image specification, "Layer ChainID"). The pull that follows finds them and fetches only the manifest.
+Deleting a link never deletes what it points to.
 It's a shortcut: without it, or when it fails, nodes pull from the registry as anywhere else.
 """
 
@@ -16,13 +17,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.node import Node
-from e2e.cluster.shell import run
-
-# buildah mounts its folder onto itself, and no link crosses a mount: so that one is taken away, out of others' sight.
-LINK = 'umount --lazy "$0"; exec cp --archive --link "$1" "$2"'
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,24 @@ class Layer:
 
 def of_image(storage: Path, reference: str) -> Sequence[Layer]:
     """The layers of an image in buildah's storage, the lowest first; none when the image isn't there."""
-    images = json.loads((storage / "overlay-images" / "images.json").read_text())
+    top = next((image["layer"] for image in _images(storage) if reference in _names(image)), None)
     layers = {layer["id"]: layer for layer in json.loads((storage / "overlay-layers" / "layers.json").read_text())}
-    top = next((image["layer"] for image in images if reference in (image.get("names") or ())), None)
     chain: list[Layer] = []
     for layer in reversed(_ancestry(layers, top)):
         parent = chain[-1].chain_id if chain else ""
         chain.append(Layer(_chain_id(parent, layer["diff-digest"]), parent, storage / "overlay" / layer["id"] / "diff"))
     return chain
+
+
+def newest(storage: Path, repository: str) -> str | None:
+    """The reference of the image ``<registry>/<name>`` that was built last."""
+    built = [
+        (image["created"], name)
+        for image in _images(storage)
+        for name in _names(image)
+        if name.startswith(f"{repository}:")
+    ]
+    return max(built)[1] if built else None
 
 
 def link(node: Node, layers: Sequence[Layer]) -> None:
@@ -63,8 +71,18 @@ def _link(node: Node, layer: Layer) -> None:
     mount = node.ctr("snapshots", "mounts", "/unused", key)
     folder = re.search(r"upperdir=([^,\s]+)", mount) or re.search(r"mount -t bind (\S+)", mount)
     assert folder, f"no folder in {mount!r}"
-    run("unshare", "--mount", "sh", "-c", LINK, *(layer.files.parents[1], f"{layer.files}/.", folder[1]))
+    Path(folder[1]).rmdir()
+    Path(folder[1]).symlink_to(layer.files)
     node.ctr("snapshots", "commit", layer.chain_id, key)
+
+
+def _images(storage: Path) -> Sequence[dict[str, Any]]:
+    file = storage / "overlay-images" / "images.json"
+    return list(json.loads(file.read_text())) if file.exists() else []
+
+
+def _names(image: dict[str, Any]) -> Sequence[str]:
+    return image.get("names") or ()
 
 
 def _ancestry(layers: dict[str, dict[str, str]], top: str | None) -> Sequence[dict[str, str]]:

@@ -17,7 +17,7 @@ from e2e.cluster.images import RUNNABLE
 from e2e.cluster.node import Node, NodeSettings
 from e2e.cluster.paths import Paths
 from e2e.cluster.registry import REGISTRY, Registry
-from e2e.cluster.shell import locked, step, wait_for
+from e2e.cluster.shell import locked, say, step, wait_for
 
 API_PORT = 16443
 NEEDED = (*API, *SCHEDULING, "kubectl", "kubelet", "kube-proxy", *system_image.PROGRAMS)
@@ -114,7 +114,8 @@ class NativeCluster:
         self._start_registry()
         references = ImageBuilder(self.paths, Buildah(self.paths), self.registry, REGISTRY).build_all()
         with step("giving the images to the nodes"), ThreadPoolExecutor() as pool:
-            list(pool.map(self._link_images, (node for node in self.nodes if node.running())))
+            running = [node for node in self.nodes if node.running()]
+            list(pool.map(lambda node: self._link_images(node, list(references.values())), running))
         self.paths.images_file.write_text(json.dumps(references, indent=2))
         return references
 
@@ -130,14 +131,20 @@ class NativeCluster:
             self.registry.start()
 
     def _start(self, node: Node) -> None:
+        """A node that comes up has what was built last, so that most of what it will be asked for is there."""
         node.start()
-        self._link_images(node)
+        storage = Buildah(self.paths).storage
+        built = (layers.newest(storage, f"{REGISTRY}/lmforge/{image.name}") for image in RUNNABLE)
+        self._link_images(node, [reference for reference in built if reference])
 
-    def _link_images(self, node: Node) -> None:
+    def _link_images(self, node: Node, references: Sequence[str]) -> None:
         storage = Buildah(self.paths).storage
         with locked(self.paths.state / f".{node.name}.lock"):
-            for image in RUNNABLE:
-                layers.link(node, layers.of_image(storage, image.read(REGISTRY).reference))
+            try:
+                for reference in references:
+                    layers.link(node, layers.of_image(storage, reference))
+            except CommandFailed as error:
+                say(f"{node.name} will pull its images: they can't be linked ({error})")
 
     def _node(self, name: str) -> Node:
         for node in self.nodes:
