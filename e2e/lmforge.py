@@ -115,6 +115,7 @@ def install(kube: Kube, images: Mapping[str, str], *, values: Sequence[str] = ()
     settings = [f"images.operator={images['operator']}", f"images.train={images['train']}", *values]
     kube.helm(
         "upgrade", "--install", RELEASE, CHART, "--namespace", SYSTEM_NAMESPACE, "--create-namespace",
+        "--take-ownership",
         *(word for value in settings for word in ("--set", value)), "--wait", "--timeout", "180s",
     )  # fmt: skip
 
