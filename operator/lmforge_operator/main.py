@@ -1,7 +1,7 @@
 """The operator's entry: `python -m lmforge_operator --settings settings.yaml`.
 
-kopf watches our kinds and gives start-up, shutdown and credentials. Its handlers only store what they see and put a key
-on the queue; engine/ takes it from there. No finalizers, annotations, timers, daemons or peering of kopf are used.
+kopf watches our kinds (watching.py) and gives start-up and shutdown. Its handlers only store what they see and put a
+key on the queue; engine/ takes it from there, and kinds/ says what to do.
 """
 
 import argparse
@@ -17,18 +17,15 @@ from typing import Any
 
 import kopf
 
-from lmforge_operator import logs
+from lmforge_operator import logs, watching
 from lmforge_operator.engine.runtime import Runtime
 from lmforge_operator.errors import OperatorError
 from lmforge_operator.kinds import KINDS
 from lmforge_operator.kube.connection import Connection, connect
 from lmforge_operator.kube.lease import Identity
-from lmforge_operator.kube.resources import Resource
 from lmforge_operator.settings import Settings, load
 
 log = logging.getLogger(__name__)
-
-PAGE = 250
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,55 +51,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def operate(settings: Settings, connection: Connection, identity: Identity) -> None:
     """Runs a replica until a signal, or until a part of it breaks."""
     runtime = Runtime(settings, connection, [(kind.resource, kind.reconcile) for kind in KINDS], identity=identity)
-    await runtime.start()
-    registry = _registry(runtime, connection)
-    namespaces = settings.watch_namespaces
-    kopf_settings = _kopf_settings()
-    await kopf.operator(
-        registry=registry,
-        settings=kopf_settings,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        standalone=True,
-        stop_flag=runtime.failed,
-    )
-
-
-def _registry(runtime: Runtime, connection: Connection) -> kopf.OperatorRegistry:
-    registry = kopf.OperatorRegistry()
-
-    @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        return connection.fresh()
+    resources = [kind.resource for kind in KINDS]
+    registry = watching.registry(resources, connection, observe=runtime.objects.observe)
 
     @kopf.on.cleanup(registry=registry)
     async def cleanup(**_: Any) -> None:
         await runtime.stop()
+        if not runtime.failed.done():  # kopf waits for its stop flag even after all else has ended
+            runtime.failed.set_result(None)
 
-    for kind in KINDS:
-        _watch(registry, runtime, kind.resource)
-    return registry
-
-
-def _watch(registry: kopf.OperatorRegistry, runtime: Runtime, resource: Resource) -> None:
-    @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
-    async def observe(event: kopf.RawEvent, **_: Any) -> None:
-        runtime.objects.observe(resource.kind, event["type"], dict(event["object"]))
-
-
-def _kopf_settings() -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.watching.chunk_size = PAGE
-    settings.watching.connect_timeout = 10
-    settings.watching.server_timeout = 300
-    settings.watching.inactivity_timeout = 90
-    settings.networking.request_timeout = 30
-    # Handlers take microseconds: a worker that waits for more events of its object only costs memory.
-    settings.queueing.idle_timeout = 0.05
-    settings.queueing.exit_timeout = 0.2
-    return settings
+    await runtime.start()
+    await kopf.operator(
+        registry=registry,
+        settings=watching.settings(),
+        clusterwide=not settings.watch_namespaces,
+        namespaces=settings.watch_namespaces,
+        standalone=True,
+        stop_flag=runtime.failed,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

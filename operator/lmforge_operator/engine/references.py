@@ -1,14 +1,15 @@
-"""Which objects name which others as an input: when one changes, those that wait for it are looked at."""
+"""Which objects name which others, or which claims, as inputs: when one of these changes, they are looked at."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
-from lmforge_operator.kube.resources import Key, Manifest
+from lmforge_operator.kube.resources import PERSISTENT_VOLUME_CLAIMS, Key, Manifest
 
 
 def references(manifest: Manifest) -> frozenset[Key]:
-    """Every `from: {kind, name}` in the spec, at any depth."""
+    """Every `from: {kind, name}` and every `pvc://claim/…` in the spec, at any depth."""
     namespace = manifest["metadata"]["namespace"]
     return frozenset(Key(kind, namespace, name) for kind, name in _walk(manifest.get("spec") or {}))
 
@@ -19,6 +20,8 @@ def _walk(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
             if name == "from" and "kind" in value and "name" in value:
                 yield value["kind"], value["name"]
             yield from _walk(value)
+        elif isinstance(value, str) and value.startswith("pvc://"):
+            yield PERSISTENT_VOLUME_CLAIMS.kind, urlsplit(value).netloc
 
 
 class References:

@@ -47,7 +47,6 @@ from lmforge_operator.settings import Settings
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 600.0
-STORE_SELECTOR = "app.kubernetes.io/part-of=lmforge"
 
 
 class Runtime:
@@ -145,8 +144,7 @@ class Runtime:
         if self.objects.get(key) is None:
             self.book.forget(manifest["metadata"]["uid"])
         self.queue.add(key)
-        for dependent in self.objects.dependents(key):
-            self.queue.add(dependent)
+        self._input_changed(key)
 
     def _child_changed(self, child: Manifest) -> None:
         metadata = child["metadata"]
@@ -154,6 +152,14 @@ class Runtime:
         kind, name = labels.get(OWNER_KIND), labels.get(OWNER_NAME)
         if kind and name:
             self.queue.add(Key(kind, metadata["namespace"], name))
+
+    def _claim_changed(self, claim: Manifest) -> None:
+        metadata = claim["metadata"]
+        self._input_changed(Key(PERSISTENT_VOLUME_CLAIMS.kind, metadata["namespace"], metadata["name"]))
+
+    def _input_changed(self, key: Key) -> None:
+        for dependent in self.objects.dependents(key):
+            self.queue.add(dependent)
 
     def _reported(self, key: Key, urgent: bool) -> None:
         self.queue.add(key, at_most_every=0.0 if urgent else self.settings.status_interval_seconds)
@@ -168,7 +174,7 @@ class Runtime:
             pods=self._children(PODS, projections.pod),
             services=self._children(SERVICES, projections.only_metadata, metadata_only=True),
             config_maps=self._children(CONFIG_MAPS, projections.only_metadata, metadata_only=True),
-            claims=self._informer(PERSISTENT_VOLUME_CLAIMS, projections.claim, STORE_SELECTOR, lambda _: None),
+            claims=self._informer(PERSISTENT_VOLUME_CLAIMS, projections.claim, "", self._claim_changed),
             reports=self.book,
             events=EventRecorder(self.kube, instance=self._identity.name, now=_now),
             settings=self.settings,

@@ -69,7 +69,8 @@ def pod(manifest: Manifest) -> Manifest:
 
 def claim(manifest: Manifest) -> Manifest:
     """Whether a PersistentVolumeClaim is bound."""
-    return {"metadata": metadata(manifest), "status": _some(manifest.get("status"), ("phase", "capacity"))}
+    kept = _some(manifest["metadata"], ("name", "namespace", "uid", "deletionTimestamp"))
+    return {"metadata": kept, "status": _some(manifest.get("status"), ("phase",))}
 
 
 def phase(manifest: Manifest) -> str:
