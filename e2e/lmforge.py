@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.paths import REPOSITORY, Paths
 from e2e.cluster.shell import run
+from e2e.watch import Watch
 
 Manifest = dict[str, Any]
 
@@ -72,15 +72,13 @@ class Kube:
         return dict(self.get(reference).get("status") or {})
 
     def wait(self, reference: str, reached: Callable[[Manifest], bool], *, what: str, seconds: float) -> Manifest:
-        """Polls an object's status. NotReached, with all there is to know about it, at the deadline."""
-        deadline = time.monotonic() + seconds
-        while True:
-            status = self.status(reference)
-            if reached(status):
-                return status
-            if time.monotonic() > deadline:
-                raise NotReached(f"{reference}: {what}: not within {seconds:.0f} s\n{self.story(reference)}")
-            time.sleep(0.25)
+        """Watches an object's status. NotReached, with all there is to know about it, at the deadline."""
+        command = [str(self.bin / "kubectl"), "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace]
+        with Watch([*command, "get", reference], seconds=seconds) as statuses:
+            for status in statuses:
+                if reached(status):
+                    return status
+        raise NotReached(f"{reference}: {what}: not within {seconds:.0f} s\n{self.story(reference)}")
 
     def wait_phase(self, reference: str, *phases: str, seconds: float) -> Manifest:
         """Waits for one of these phases; another final phase ends the waiting at once."""
