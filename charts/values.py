@@ -86,7 +86,9 @@ class NetworkPolicy(ApiModel):
     """Who may talk to the operator, and whom it may talk to."""
 
     enabled: bool = Field(True, description="Make it. Clusters whose network doesn't know policies ignore it.")
-    api_server_ports: list[int] = Field([443, 6443], min_length=1, description="Ports of the API server.")
+    api_server_ports: list[int] = Field(
+        [443, 6443], description="Ports of the API server; the one that is found at installation is added."
+    )
     metrics_from: list[dict[str, Any]] = Field(
         [], description="Peers (as in a NetworkPolicy) that may read probes and metrics. Empty: all."
     )

@@ -57,7 +57,7 @@ class ApiServer:
         try:
             self._connection.request(method, path, data, headers)
             response = self._connection.getresponse()
-        except (http.client.HTTPException, ConnectionError):
+        except (http.client.HTTPException, OSError):
             self._connection = self._connect()
             self._connection.request(method, path, data, headers)
             response = self._connection.getresponse()

@@ -19,6 +19,16 @@ pytestmark = pytest.mark.integration
 CHART = Path(__file__).resolve().parents[3] / "charts/lmforge"
 SYSTEM = "lmforge-system"
 SPEC = {"model": {"init": {}}, "dataset": {"uri": "pvc://corpus/text"}}
+API_PORT = 16443
+API_ENDPOINT = {
+    # An API server on a loopback address, as here, does not say where it is.
+    "apiVersion": "discovery.k8s.io/v1",
+    "kind": "EndpointSlice",
+    "metadata": {"name": "kubernetes", "namespace": "default"},
+    "addressType": "IPv4",
+    "endpoints": [{"addresses": ["10.0.0.1"]}],
+    "ports": [{"name": "https", "port": API_PORT}],
+}
 STORE = ("--set", "storage.namespaces={research}")
 
 
@@ -59,6 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, helm: Any) -> Iterator[Site]:
     with ControlPlane(folder, components=(*API, "kube-controller-manager")) as control_plane:
         site = Site(control_plane, helm)
         site.kubectl("create", "namespace", "research")
+        site.kubectl("apply", "-f", "-", stdin=json.dumps(API_ENDPOINT))
         yield site
 
 
@@ -84,6 +95,9 @@ def test_a_life(site: Site, older_chart: Path) -> None:
     site.run_a_job()
     assert "seed" not in site.get("tj", "tiny", "-n", "research")["spec"]
     secret = site.get("secret", "lmforge-reports-tls", "-n", SYSTEM)["data"]
+
+    egress = site.get("networkpolicy", "lmforge-operator", "-n", SYSTEM)["spec"]["egress"]
+    assert API_PORT in [port["port"] for peer in egress for port in peer["ports"]]
 
     # Upgraded: definitions follow, the certificate stays
     notes = site.upgrade(*STORE, "--set", "replicas=3")
