@@ -1,6 +1,6 @@
 """Take what the pods have said into status: progress, checkpoint, inputs, artifact, and what an old end really was."""
 
-from lmforge_api.common import Attempt, RunStatus
+from lmforge_api.common import Attempt, InputStatus, RunStatus
 from lmforge_api.run import ProgressReport
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs import rules
@@ -30,11 +30,17 @@ def _heard(run: Run, status: RunStatus, attempt: Attempt, report: ProgressReport
             "attempts": [*status.attempts[:-1], attempt],
             "progress": progress_of(report, steps=report.steps or run.spec.steps, updated_at=updated),
             "checkpoint": report.checkpoint or status.checkpoint,
-            "inputs": report.inputs or status.inputs,
+            "inputs": [_pinned(run, found) for found in report.inputs] or status.inputs,
             "artifact": report.artifact or status.artifact,
             "derived": {**status.derived, **report.derived},
         }
     )
+
+
+def _pinned(run: Run, found: InputStatus) -> InputStatus:
+    """An input with its digest, under the URI that people know it by (the pod sees a mount)."""
+    known = run.sources.get(found.name)
+    return known.model_copy(update={"digest": found.digest}) if known else found
 
 
 def _explained(run: Run, attempt: Attempt) -> Attempt:

@@ -12,7 +12,7 @@ from lmforge_operator.runs.absorb import absorb
 from lmforge_operator.runs.conditions import conditions_of
 from lmforge_operator.runs.ends import End, end
 from lmforge_operator.runs.run import Decision, Run, active_seconds, rfc3339, seconds_since
-from lmforge_operator.runs.story import at_work, phase_of_wait, repeated_work
+from lmforge_operator.runs.story import SETTLING, at_work, phase_of_wait, repeated_work
 
 KEPT_ATTEMPTS = 20
 HEARTBEAT = 10.0
@@ -114,7 +114,7 @@ def _start(run: Run, status: RunStatus) -> Decision:
     )
     phase, reason, message = phase_of_wait(run, status, attempt)
     status = _phase(run, status, phase, reason, message)
-    return Decision(status, launch=attempt, delete_jobs=_ended_jobs(run, status), look_again=HEARTBEAT)
+    return Decision(status, launch=attempt, delete_jobs=_ended_jobs(run, status), look_again=SETTLING)
 
 
 def _attempt_nodes(run: Run, status: RunStatus) -> int:

@@ -1,10 +1,11 @@
 """A run as one reconcile sees it, and what the reconcile decides. Pure data."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from lmforge_api.common import Attempt, FailurePolicy, RunStatus
+from lmforge_api.common import Attempt, FailurePolicy, InputStatus, RunStatus
 from lmforge_api.run import ProgressReport
 from lmforge_operator.runs.observed import JobSeen, PodSeen, timestamp
 
@@ -52,6 +53,8 @@ class Run:
     report: ProgressReport | None = None
     reported_at: datetime | None = None
     inputs: Inputs = Inputs()
+    sources: Mapping[str, InputStatus] = field(default_factory=dict)
+    """By the name of each input: where the spec says it comes from, and its URI."""
     lost_nodes: frozenset[str] = frozenset()
     """Nodes of this run's pods that don't answer; looked up only where that would explain an end."""
     nodes_that_fit: tuple[int, ...] = ()

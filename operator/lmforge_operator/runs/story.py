@@ -3,11 +3,14 @@
 from lmforge_api.common import Attempt, RunPhase, RunStatus
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs.ends import silence
-from lmforge_operator.runs.run import Run
+from lmforge_operator.runs.run import Run, seconds_since
 from lmforge_operator.runs.waiting import Waiting, first_finding
 
 QUIET = 10.0
 """Seconds without a report (they come every second) after which status says so."""
+
+SETTLING = 5.0
+"""Seconds in which pods may lack a node: volumes are being bound, the former attempt's pods still leave."""
 
 Words = tuple[RunPhase, str, str]
 
@@ -39,7 +42,8 @@ def phase_of_wait(run: Run, status: RunStatus, attempt: Attempt) -> Words:
     again = any(a.outcome in ("Failed", "Preempted") for a in status.attempts[:-1])
     phase: RunPhase = "Restarting" if again else "Starting"
     found = first_finding(Waiting(run.jobs.get(attempt.number), run.pods_of(attempt.number), attempt.nodes))
-    if found and found.stuck:
+    settling = seconds_since(attempt.started_at, run.now) < SETTLING and found and found.reason == Reason.UNSCHEDULABLE
+    if found and found.stuck and not settling:
         return ("Restarting" if again else "Pending"), found.reason, _sentence(found.message)
     if found and found.reason == Reason.QUEUED:
         return "Pending", found.reason, _sentence(found.message)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lmforge_api.common import InputStatus
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs.advance import advance
 from lmforge_operator.runs.run import Inputs, rfc3339
@@ -292,3 +293,20 @@ def test_a_job_deleted_by_somebody_is_noticed_but_one_the_watch_has_not_seen_yet
     assert gone.status.attempts[0].reason == Reason.JOB_DELETED
     assert gone.launch is not None
     assert gone.launch.number == 2
+
+
+def test_inputs_are_pinned_under_the_uri_that_people_know() -> None:
+    sources = {"dataset": InputStatus(name="dataset", source="Dataset/docs", uri="pvc://corpus/docs")}
+    heard = report(step=1, inputs=[{"name": "dataset", "uri": "file:///mnt/pvc/corpus/docs", "digest": "sha256:ab"}])
+    decided = decide(status=status(attempt()), jobs={1: job()}, pods=TWO_AT_WORK, report=heard, sources=sources).status
+    assert decided.inputs == [
+        InputStatus(name="dataset", source="Dataset/docs", uri="pvc://corpus/docs", digest="sha256:ab")
+    ]
+
+
+def test_pods_get_a_moment_to_find_a_node_before_status_calls_them_stuck() -> None:
+    unbound = pod(0, node="", phase="Pending", started=False, unschedulable="pod has unbound PersistentVolumeClaims")
+    observed = {"status": status(attempt(started=0)), "jobs": {1: job()}, "pods": (unbound, pod(1, started=False))}
+    assert decide(**observed, now=2).status.phase == "Starting"
+    later = decide(**observed, now=8).status
+    assert (later.phase, later.reason) == ("Pending", Reason.UNSCHEDULABLE)

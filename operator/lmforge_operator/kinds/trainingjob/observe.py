@@ -7,7 +7,7 @@ from typing import Any
 
 from lmforge_api import derive
 from lmforge_api.base import API_VERSION
-from lmforge_api.common import ObjectRef
+from lmforge_api.common import InputStatus, ObjectRef
 from lmforge_api.run import ProgressReport
 from lmforge_api.trainingjob import TrainingJobSpec, TrainingJobStatus
 from lmforge_operator.runs.launch import template_hash
@@ -71,6 +71,7 @@ def observe(
         report=report[0] if report else None,
         reported_at=report[1] if report else None,
         inputs=inputs,
+        sources=_named(spec, sources),
         lost_nodes=lost_nodes,
         nodes_that_fit=_sizes(spec),
     )
@@ -80,6 +81,22 @@ def observe(
 def _status(manifest: Manifest, spec: TrainingJobSpec) -> TrainingJobStatus:
     status = TrainingJobStatus.model_validate(manifest.get("status") or {})
     return status if status.derived else status.model_copy(update={"derived": derive.derived(spec)})
+
+
+def _named(spec: TrainingJobSpec, sources: Sources) -> dict[str, InputStatus]:
+    """Lineage: each input by name, with the object or URI that the spec gives and the URI that it came to."""
+    other = spec.evaluation.dataset
+    given = {
+        "dataset": (spec.dataset.from_, sources.dataset),
+        "evaluation": (other.from_ if other else None, sources.evaluation),
+        "tokenizer": (None, sources.tokenizer),
+        "model": (spec.model.from_, sources.model),
+    }
+    return {
+        name: InputStatus(name=name, source=f"{ref.kind}/{ref.name}" if ref else "spec", uri=uri)
+        for name, (ref, uri) in given.items()
+        if uri
+    }
 
 
 def _sizes(spec: TrainingJobSpec) -> tuple[int, ...]:
