@@ -6,7 +6,7 @@ import pytest
 from apiserver import ApiServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rule_examples import ALONE, GOOD, patched
+from specs import ALONE, GOOD, patched
 
 from lmforge_api.base import API_VERSION
 from lmforge_api.derive import derived, is_feasible, nodes_for

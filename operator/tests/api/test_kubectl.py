@@ -4,7 +4,7 @@ import json
 
 import pytest
 from apiserver import ApiServer
-from rule_examples import GOOD
+from specs import GOOD
 
 from lmforge_api.base import API_VERSION
 from lmforge_api.common import ArtifactStatus, Attempt, CheckpointStatus, Condition, Progress

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from apiserver import ApiServer, Reply
-from rule_examples import ALL, ALONE, GOOD, GPU, Refused, init, patched
+from part_examples import INSIDE
+from rule_examples import ACROSS
+from specs import ALONE, GOOD, GPU, Refused, init, patched
 from uri_examples import GOOD as GOOD_URIS
 
 from e2e.cluster.errors import CommandFailed
@@ -17,6 +19,7 @@ from lmforge_api.kinds import MAX_NAME_LENGTH
 from lmforge_api.schema import structural
 from lmforge_api.trainingjob import TrainingJobSpec
 
+ALL = (*ACROSS, *INSIDE)
 PATH = f"/apis/{API_VERSION}/namespaces/default/trainingjobs"
 
 NAMES = (
@@ -205,4 +208,4 @@ def test_every_rule_has_a_row() -> None:
             continue  # each has its test above
         pattern = ".*".join(map(re.escape, message.split("%s")))
         covered = any(re.fullmatch(pattern, sentence) or sentence in message for sentence in sentences)
-        assert covered, f"no row in rule_examples for: {message}"
+        assert covered, f"no row in rule_examples or part_examples for: {message}"
