@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster.control_plane import ControlPlane
+from e2e.cluster.shell import wait_for
 
 Manifest = dict[str, Any]
 
@@ -26,6 +27,19 @@ class Reply:
     @property
     def message(self) -> str:
         return str(self.body.get("message", ""))
+
+
+def wait_until_established(control_plane: ControlPlane) -> None:
+    """Until all definitions are served. (`kubectl wait` fails on one that is so new that it has no conditions.)"""
+
+    def established() -> bool:
+        found = json.loads(control_plane.kubectl("get", "crds", "-o", "json"))["items"]
+        conditions = [crd.get("status", {}).get("conditions") or [] for crd in found]
+        return all(
+            {"Established": "True"}.items() <= {c["type"]: c["status"] for c in each}.items() for each in conditions
+        )
+
+    wait_for(established, what="the CRDs", seconds=30)
 
 
 class ApiServer:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apiserver import ApiServer
+from apiserver import ApiServer, wait_until_established
 
 from e2e.cluster.control_plane import ControlPlane
 
@@ -16,5 +16,5 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """Up for the session (a few seconds to start), with LMForge's CRDs established."""
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as control_plane:
         control_plane.kubectl("apply", "--server-side", "-f", CRDS)
-        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
+        wait_until_established(control_plane)
         yield ApiServer(control_plane)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from apiserver import wait_until_established
 
 from e2e.cluster.control_plane import API, ControlPlane
 from e2e.cluster.errors import CommandFailed
@@ -36,6 +37,7 @@ class Site:
     """A cluster, helm and kubectl."""
 
     def __init__(self, control_plane: ControlPlane, helm: Any) -> None:
+        self.control_plane = control_plane
         self.kubectl = control_plane.kubectl
         self._helm = helm
         self._kubeconfig = control_plane.kubeconfig
@@ -91,7 +93,7 @@ def test_a_life(site: Site, older_chart: Path) -> None:
     """In one story, since each step begins where the last one ended."""
     # Installed
     site.upgrade(*STORE, chart=older_chart)
-    site.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.lmforge.dev", "--timeout=30s")
+    wait_until_established(site.control_plane)
     site.run_a_job()
     assert "seed" not in site.get("tj", "tiny", "-n", "research")["spec"]
     secret = site.get("secret", "lmforge-reports-tls", "-n", SYSTEM)["data"]
