@@ -41,14 +41,23 @@ class UserError(OperatorError):
 
 
 class ApiError(OperatorError):
-    """The API server's answer: HTTP status, Kubernetes reason, and its message."""
+    """The API server's answer: HTTP status, Kubernetes reason, its message, and the fields that it names."""
 
-    def __init__(self, message: str, *, status: int = 0, reason: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        retry_after: float | None = None,
+        fields: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.reason = reason
         self.retry_after = retry_after
+        self.fields = fields
 
 
 class NotFound(ApiError):
@@ -98,4 +107,5 @@ def from_status(code: int, body: Mapping[str, Any], *, request: str) -> ApiError
         status=code,
         reason=body.get("reason") or "",
         retry_after=details.get("retryAfterSeconds"),
+        fields=tuple(cause.get("field", "") for cause in details.get("causes") or ()),
     )

@@ -1,0 +1,137 @@
+"""Informers on a real API server: what they see, and what they make up for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from apiserver import ApiServer
+from worlds import config_map, eventually, new_namespace, open_kube
+
+from lmforge_operator.kube import projections
+from lmforge_operator.kube.client import Kube
+from lmforge_operator.kube.informer import Informer
+from lmforge_operator.kube.resources import CONFIG_MAPS, Manifest
+from lmforge_operator.labels import OWNER_UID
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def namespace(api_server: ApiServer) -> str:
+    return new_namespace(api_server, "informer")
+
+
+class Watched:
+    """An informer of the namespace's ConfigMaps, and what it called out."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self.kube = kube
+        self.changes: list[str] = []
+        self.may_connect = asyncio.Event()
+        self.may_connect.set()
+        self.informer = Informer(
+            kube,
+            CONFIG_MAPS,
+            project=projections.only_metadata,
+            selector=OWNER_UID,
+            namespaces=[namespace],
+            on_change=self._changed,
+            metadata_only=True,
+            page=2,
+            sleep=self._pause,
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self.may_connect.wait()
+
+    def _changed(self, manifest: Manifest) -> None:
+        self.changes.append(manifest["metadata"]["name"])
+
+
+@asynccontextmanager
+async def watched(api_server: ApiServer, namespace: str) -> AsyncIterator[Watched]:
+    async with open_kube(api_server) as kube:
+        world = Watched(kube, namespace)
+        task = asyncio.create_task(world.informer.run())
+        try:
+            await asyncio.wait_for(world.informer.wait_synced(), 10)
+            yield world
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_it_lists_in_pages_and_follows(api_server: ApiServer, namespace: str) -> None:
+    async with open_kube(api_server) as others:
+        for number in range(5):
+            await others.create(CONFIG_MAPS, config_map(namespace, f"c{number}", owner="o"))
+        async with watched(api_server, namespace) as world:
+            assert len(world.informer.owned_by("o")) == 5
+            await others.create(CONFIG_MAPS, config_map(namespace, "late", owner="o"))
+            await eventually(lambda: world.informer.get(namespace, "late"))
+            await others.delete(CONFIG_MAPS, namespace, "c0")
+            await eventually(lambda: world.informer.get(namespace, "c0") is None)
+            assert world.changes[-2:] == ["late", "c0"]
+
+
+async def test_it_sees_only_what_its_selector_matches(api_server: ApiServer, namespace: str) -> None:
+    async with open_kube(api_server) as others, watched(api_server, namespace) as world:
+        await others.create(CONFIG_MAPS, config_map(namespace, "stranger"))
+        await others.create(CONFIG_MAPS, config_map(namespace, "ours", owner="o"))
+        await eventually(lambda: world.changes)
+        assert world.changes == ["ours"]
+
+
+async def test_its_own_clients_write_is_there_at_once_and_its_echo_is_no_news(
+    api_server: ApiServer, namespace: str
+) -> None:
+    async with open_kube(api_server) as others, watched(api_server, namespace) as world:
+        await world.kube.create(CONFIG_MAPS, config_map(namespace, "mine", owner="o"))
+        assert world.informer.get(namespace, "mine") is not None
+        world.changes.clear()  # the watch may have been faster than the answer
+        await others.create(CONFIG_MAPS, config_map(namespace, "theirs", owner="o"))
+        await eventually(lambda: world.informer.get(namespace, "theirs"))
+        assert world.changes == ["theirs"]
+
+
+async def test_a_change_of_what_is_not_kept_wakes_nobody(api_server: ApiServer, namespace: str) -> None:
+    async with open_kube(api_server) as others, watched(api_server, namespace) as world:
+        await others.create(CONFIG_MAPS, config_map(namespace, "a", owner="o"))
+        await others.apply(CONFIG_MAPS, config_map(namespace, "a", owner="o", data={"x": "1"}))
+        await others.create(CONFIG_MAPS, config_map(namespace, "b", owner="o"))
+        await eventually(lambda: world.informer.get(namespace, "b"))
+        assert world.changes == ["a", "b"]
+
+
+async def test_it_goes_on_after_its_connections_broke(api_server: ApiServer, namespace: str) -> None:
+    async with open_kube(api_server) as others, watched(api_server, namespace) as world:
+        api_server.control_plane.kill("kube-apiserver")
+        api_server.control_plane.start()  # in this thread: it dies with the thread that starts it
+        await others.create(CONFIG_MAPS, config_map(namespace, "after", owner="o"))
+        await eventually(lambda: world.informer.get(namespace, "after"), seconds=60)
+        assert world.informer.silence() < 10
+
+
+async def test_a_relist_makes_up_for_deletions_that_nobody_saw(api_server: ApiServer, namespace: str) -> None:
+    """A new API server remembers no events: the informer's version is too old for it (410)."""
+    async with open_kube(api_server) as others, watched(api_server, namespace) as world:
+        for name in ("stays", "goes", "changes"):
+            await others.create(CONFIG_MAPS, config_map(namespace, name, owner="o"))
+        await eventually(lambda: len(world.informer.owned_by("o")) == 3)
+        world.changes.clear()
+        world.may_connect.clear()
+        api_server.control_plane.kill("kube-apiserver")
+        api_server.control_plane.start()  # in this thread: it dies with the thread that starts it
+        await others.delete(CONFIG_MAPS, namespace, "goes")
+        await others.create(CONFIG_MAPS, config_map(namespace, "new", owner="o"))
+        changed = config_map(namespace, "changes", owner="o")
+        changed["metadata"]["labels"]["another"] = "label"
+        await others.apply(CONFIG_MAPS, changed)
+        assert world.changes == []
+        world.may_connect.set()
+        await eventually(lambda: world.informer.get(namespace, "goes") is None, seconds=60)
+        await eventually(lambda: world.informer.get(namespace, "new"))
+        assert sorted(world.changes) == ["changes", "goes", "new"]
+        assert [child["metadata"]["name"] for child in world.informer.owned_by("o")] == ["changes", "new", "stays"]
