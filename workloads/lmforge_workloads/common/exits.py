@@ -15,6 +15,7 @@
 
 import contextlib
 import errno
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -115,8 +116,9 @@ def classify(error: BaseException) -> WorkloadError:
     if isinstance(error, WorkloadError):
         return error
     text = str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"no space is left at {error.filename or 'the store'}: make it larger, or delete old runs")
+    if _is_full(error, text):
+        place = getattr(error, "filename", None) or "the store"
+        return StoreFull(f"no space is left at {place}: make it larger, or delete old runs")
     # torch.OutOfMemoryError is matched by name: this module must not import torch.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return OutOfMemory(f"{_first_line(text) or 'memory is used up'}: lower batch.micro or give more memory")
@@ -146,6 +148,13 @@ def write_exit_report(path: str | Path, report: ExitReport) -> None:
 
 def _cut(text: str) -> str:
     return text.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
+
+
+def _is_full(error: BaseException, text: str) -> bool:
+    """safetensors says it in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _first_line(text: str) -> str:

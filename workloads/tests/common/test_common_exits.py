@@ -18,6 +18,11 @@ class OutOfMemoryError(RuntimeError):
         (exits.DataError("bad", file="a.txt", line=3), ExitCode.DATA_ERROR, "DataError"),
         (exits.Suspended("saved at step 3"), ExitCode.SUSPENDED, "Suspended"),
         (OSError(errno.ENOSPC, "No space left on device", "/mnt/store/x"), ExitCode.STORE_FULL, "StoreFull"),
+        (
+            RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            ExitCode.STORE_FULL,
+            "StoreFull",
+        ),
         (MemoryError(), ExitCode.OUT_OF_MEMORY, "OutOfMemory"),
         (OutOfMemoryError("CUDA out of memory. Tried…"), ExitCode.OUT_OF_MEMORY, "OutOfMemory"),
         (
