@@ -20,6 +20,7 @@ from deepspeed.runtime.utils import clip_grad_norm_
 from torch import Tensor, nn
 
 from lmforge_api.trainingjob import Optimizer, Zero
+from lmforge_workloads.common.exits import NonFiniteLoss
 from lmforge_workloads.train.engine import Fragment, StepResult
 from lmforge_workloads.train.layers import Layers, TensorParallelLayers, split_of
 from lmforge_workloads.train.layout import Groups, Layout, stage_bounds
@@ -58,6 +59,7 @@ class DeepSpeedEngine:
         layers = TensorParallelLayers(self.groups.tensor) if self.groups.tensor else Layers()
         parts = model(layers)
         with _quiet():
+            deepspeed.init_distributed(dist_init_required=False)
             self.module: nn.Module = (
                 Stages(parts, layers, layout) if layout.pipeline > 1 else Transformer(parts, layers)
             )
@@ -83,7 +85,12 @@ class DeepSpeedEngine:
             group["lr"] = learning_rate
         skipped_before = self.engine.skipped_steps
         scale = self.scaler().get("scale")
-        loss = self._pipeline_step(micro_batches) if self.layout.pipeline > 1 else self._plain_step(micro_batches)
+        try:
+            loss = self._pipeline_step(micro_batches) if self.layout.pipeline > 1 else self._plain_step(micro_batches)
+        except Exception as error:
+            if "loss scale already at minimum" in str(error):
+                raise NonFiniteLoss("gradients are infinite at the smallest loss scale: use precision bf16") from error
+            raise
         norm = self.engine.get_global_grad_norm()
         return StepResult(
             loss=loss,
@@ -241,7 +248,7 @@ def config(settings: EngineSettings, layout: Layout, *, parameters: int, device:
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": settings.precision == "bf16"},
-        "fp16": {"enabled": settings.precision == "fp16"},
+        "fp16": {"enabled": settings.precision == "fp16", "hysteresis": 1},
         "data_types": {"grad_accum_dtype": "fp32"},
         "steps_per_print": None,
     }

@@ -25,12 +25,17 @@ GRACE_SECONDS = 2.0
 
 
 def check_finite(result: StepResult, *, step: int) -> None:
-    """Raise `NonFiniteLoss`, unless the loss scale has taken care of it by skipping the step."""
-    if math.isfinite(result.loss) or result.skipped:
+    """Raise `NonFiniteLoss`. Infinite gradients alone are no error in fp16: the step was skipped, the scale lowered."""
+    norm = result.gradient_norm
+    if not math.isfinite(result.loss):
+        found = f"the loss of step {step} is {result.loss}"
+    elif result.loss_scale is None and norm is not None and not (math.isfinite(norm) and norm >= 0):
+        found = f"the gradients of step {step} are not finite"
+    else:
         return
     raise NonFiniteLoss(
-        f"the loss of step {step} is {result.loss}: lower optimizer.learningRate, raise schedule.warmupSteps"
-        " or use precision fp32; the last checkpoint is from before it"
+        f"{found}: lower optimizer.learningRate, raise schedule.warmupSteps or use precision fp32;"
+        " the newest checkpoint is from before it"
     )
 
 

@@ -5,6 +5,7 @@ adds the manifest, renames the directory, and removes what is older than the new
 leaves the checkpoints that were complete before.
 """
 
+import errno
 import os
 import shutil
 import threading
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -108,7 +110,7 @@ class Saver:
 
     def _write_shard(self, staged: Path, pieces: list[Piece], tensors: dict[str, Tensor]) -> None:
         shard = _shard(staged, self.layout.rank)
-        save_file(tensors, shard)
+        _save_file(tensors, shard)
         _flush(shard)
         index = Index(attempt=self.attempt, entry=artifact.entry_of(shard), pieces=pieces)
         partial = shard.with_suffix(".part")
@@ -148,6 +150,17 @@ class Saver:
             if index is not None and index.attempt == self.attempt:
                 return index.entry
             time.sleep(_POLL_SECONDS)
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
+    """safetensors has an error of its own for a full disk."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        full = next((code for code in (errno.ENOSPC, errno.EDQUOT) if f"os error {code}" in str(error)), None)
+        if full is None:
+            raise
+        raise OSError(full, os.strerror(full), str(path)) from error
 
 
 def _shard(staged: Path, rank: int) -> Path:

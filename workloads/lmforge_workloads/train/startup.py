@@ -30,6 +30,8 @@ def import_libraries(*, cuda: bool, tensor_parallel: bool) -> None:
             importlib.import_module("megatron.core.tensor_parallel")
     if not cuda:
         _leave_compiler_alone()
+        # torch computes in fp16 on every CPU, if slowly; DeepSpeed asks whether oneDNN is fast at it.
+        deepspeed.accelerator.get_accelerator().is_fp16_supported = lambda: True
 
 
 @contextlib.contextmanager
@@ -50,8 +52,10 @@ def _unchanged(function: Any = None, **options: object) -> Any:
 
 def _leave_compiler_alone() -> None:
     """Functions that torch hides from dynamo import it to do so, unless their answer is there (torch/_compile.py)."""
+    import torch.compiler
     import torch.utils.checkpoint
 
+    torch.compiler.disable = _unchanged  # type: ignore[assignment]  # DeepSpeed's stage 3 hides its hooks
     for owner in (torch.optim.Optimizer, torch.utils.checkpoint):
         for function in vars(owner).values():
             hidden = getattr(function, "__wrapped__", None)
