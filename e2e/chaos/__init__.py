@@ -1,0 +1,1 @@
+"""Killing what runs on the native cluster, the way a machine would: without notice."""
