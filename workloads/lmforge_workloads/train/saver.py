@@ -5,7 +5,6 @@ adds the manifest, renames the directory, and removes what is older than the new
 leaves the checkpoints that were complete before.
 """
 
-import errno
 import os
 import shutil
 import threading
@@ -104,13 +103,13 @@ class Saver:
             self._write_shard(staged, pieces, tensors)
             if self.layout.rank == 0:
                 self._complete(staged, destination, state)
-        except OSError:
+        except (OSError, SafetensorError):
             shutil.rmtree(staged, ignore_errors=True)  # a full store gets its room back
             raise
 
     def _write_shard(self, staged: Path, pieces: list[Piece], tensors: dict[str, Tensor]) -> None:
         shard = _shard(staged, self.layout.rank)
-        _save_file(tensors, shard)
+        save_file(tensors, shard)
         _flush(shard)
         index = Index(attempt=self.attempt, entry=artifact.entry_of(shard), pieces=pieces)
         partial = shard.with_suffix(".part")
@@ -150,17 +149,6 @@ class Saver:
             if index is not None and index.attempt == self.attempt:
                 return index.entry
             time.sleep(_POLL_SECONDS)
-
-
-def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
-    """safetensors has an error of its own for a full disk."""
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        full = next((code for code in (errno.ENOSPC, errno.EDQUOT) if f"os error {code}" in str(error)), None)
-        if full is None:
-            raise
-        raise OSError(full, os.strerror(full), str(path)) from error
 
 
 def _shard(staged: Path, rank: int) -> Path:

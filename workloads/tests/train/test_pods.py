@@ -107,7 +107,7 @@ def test_a_run_leaves_an_artifact_and_says_so(uninterrupted: TrainingRun) -> Non
     assert words["reason"] == "Completed"
     assert words["progress"]["evaluation"]["step"] == STEPS
     assert words["progress"]["artifact"]["format"] == "HuggingFace"
-    assert not [path for path in root.rglob(".*")], "nothing half done is left"
+    assert not list(root.rglob(".*")), "nothing half done is left"
 
 
 def test_a_killed_pod_goes_on_as_if_nothing_had_happened(job: TrainingRun, uninterrupted: TrainingRun) -> None:
@@ -247,13 +247,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(job: TrainingRun
 
 def test_a_full_store_leaves_no_half_checkpoint(job: TrainingRun) -> None:
     root = Path(job.store.root)
-    pod = assert_ends(job, ExitCode.STORE_FULL, "no space is left", before=fill_checkpoints(root))
+    pod = assert_ends(job, ExitCode.STORE_FULL, "no space is left", before=SmallStore(root))
     assert pod.words().reason == "StoreFull"
     assert not checkpoint.complete_steps(root)
 
 
-class fill_checkpoints:  # noqa: N801  (a function that can be pickled)
-    """Mounts a store of 100 KB where checkpoints go, for this process and its children only."""
+class SmallStore:
+    """A function that other processes can call: mounts a store of 100 KB for checkpoints, for that process alone."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -8,4 +8,4 @@ from lmforge_workloads.train.startup import import_libraries
 
 import_libraries(cuda=False, tensor_parallel=True)
 
-from lmforge_workloads.train import deepspeed_engine, rank  # noqa: F401
+from lmforge_workloads.train import deepspeed_engine, rank  # noqa: E402, F401

@@ -1,0 +1,88 @@
+"""What ends a run, and whose word counts."""
+
+import math
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from lmforge_api.run import ExitCode, ExitReport, ProgressReport
+from lmforge_workloads.common.exits import HangDetected, NonFiniteLoss, Suspended
+from lmforge_workloads.train.engine import StepResult
+from lmforge_workloads.train.guards import StopSignal, Watchdog, check_finite
+from lmforge_workloads.train.launch import Ending, verdict
+
+
+def a_result(**fields: Any) -> StepResult:
+    return StepResult(**({"loss": 2.0, "gradient_norm": 1.0, "loss_scale": None, "skipped": False} | fields))
+
+
+@pytest.mark.parametrize("result", [a_result(), a_result(gradient_norm=None),
+                                    a_result(loss_scale=8.0, gradient_norm=math.inf, skipped=True)])  # fmt: skip
+def test_finite_losses_pass(result: StepResult) -> None:
+    check_finite(result, step=1)
+
+
+@pytest.mark.parametrize("result", [a_result(loss=math.nan), a_result(loss=math.inf, loss_scale=8.0, skipped=True),
+                                    a_result(gradient_norm=math.nan), a_result(gradient_norm=-1.0)])  # fmt: skip
+def test_what_is_not_finite_does_not(result: StepResult) -> None:
+    with pytest.raises(NonFiniteLoss, match="step 7"):
+        check_finite(result, step=7)
+
+
+def test_the_watchdog_sleeps_while_steps_are_made() -> None:
+    ends: list[HangDetected] = []
+    with Watchdog(0.5, end=ends.append) as watchdog:
+        for step in range(10):
+            time.sleep(0.1)
+            watchdog.beat(step)
+    assert ends == []
+
+
+def test_sigterm_before_training_ends_at_once_and_later_is_remembered() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        stop = StopSignal()
+        stop.install()
+        with pytest.raises(Suspended):
+            signal.raise_signal(signal.SIGTERM)
+        later = StopSignal()
+        later.install()
+        later.defer()
+        signal.raise_signal(signal.SIGTERM)
+        assert later.requested
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def an_ending(rank: int, code: int, reason: str = "", **fields: Any) -> Ending:
+    return Ending(rank, code, ExitReport(reason=reason, rank=rank, **fields) if reason else None)
+
+
+PEER_LOST = (ExitCode.PEER_LOST, "PeerLost")
+
+
+@pytest.mark.parametrize(
+    ("endings", "rank", "code", "reason"),
+    [
+        ([an_ending(0, 0, "Completed"), an_ending(1, 0, "Completed")], 0, 0, "Completed"),
+        ([an_ending(1, 75, "Suspended"), an_ending(0, 75, "Suspended")], 0, 75, "Suspended"),
+        ([an_ending(0, *PEER_LOST), an_ending(1, 68, "OutOfMemory")], 1, 68, "OutOfMemory"),
+        ([an_ending(0, *PEER_LOST), an_ending(1, *PEER_LOST)], 0, 71, "PeerLost"),
+        ([an_ending(0, *PEER_LOST), an_ending(1, 137)], 1, 137, "Killed"),
+        ([an_ending(1, 1)], 1, 1, "InternalError"),
+    ],
+    ids=["all done", "suspended", "the cause, not the loss of a peer", "a peer of another pod", "killed", "no word"],
+)
+def test_a_pod_tells_the_cause(endings: list[Ending], rank: int, code: int, reason: str) -> None:
+    ending = verdict(endings)
+    assert ending.report is not None
+    assert (ending.rank, ending.code, ending.report.reason) == (rank, code, reason)
+
+
+def test_the_progress_of_rank_0_is_told_whoever_failed() -> None:
+    progress = ProgressReport(attempt=1, step=9)
+    ending = verdict([an_ending(1, 68, "OutOfMemory"), an_ending(0, *PEER_LOST, progress=progress)])
+    assert ending.report is not None
+    assert ending.report.progress == progress
