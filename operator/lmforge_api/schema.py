@@ -3,15 +3,14 @@
 JSON Schema as pydantic writes it differs in what the API server refuses: `$ref` is inlined, `anyOf … null` collapses to
 an optional field, exclusive bounds become flags, and `additionalProperties: false` goes (unknown fields are the API
 server's business). Nested objects whose fields all have defaults get these as their own default, in full: the server checks a
-default against the rules before it fills in what is missing.
-Rules come from `cel_rules` and `immutable_fields` of each model.
+default against the rules before it fills in what is missing. Rules come from `cel_rules` and `immutable_fields` of each model.
 """
 
 import inspect
 from typing import cast
 
 from pydantic import BaseModel
-from pydantic.config import JsonDict
+from pydantic.config import JsonDict, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -23,6 +22,8 @@ _KEPT = (
 )  # fmt: skip
 _EXCLUSIVE = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 _EXTENSION = "x-kubernetes-"
+_RULES = "x-kubernetes-validations"
+_CANT_CHANGE = "{field} can't change once the object exists: put it back, or create another object with the new {field}"
 
 
 class UnsupportedSchema(ValueError):
@@ -35,21 +36,33 @@ class _Generator(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         generated = super().model_schema(schema)
         model = schema["cls"]
-        rules = [rule.wire() for rule in rules_of(model)] if issubclass(model, ApiModel) else []
-        return generated | ({"x-kubernetes-validations": rules} if rules else {})
-
-
-def rules_of(model: type[ApiModel]) -> list[Rule]:
-    """What the API server checks of this model: its own rules, and that what can't change does not."""
-    return [*model.cel_rules, *(immutable(field) for field in model.immutable_fields)]
+        if not issubclass(model, ApiModel):
+            return generated
+        rules = [rule.wire() for rule in model.cel_rules]
+        for name in model.immutable_fields:
+            field = generated["properties"][name]
+            if _is_optional(field):
+                rules.append(immutable_optional(name).wire())
+            else:
+                field[_RULES] = [*field.get(_RULES, []), immutable(name).wire()]
+        return generated | ({_RULES: rules} if rules else {})
 
 
 def immutable(field: str) -> Rule:
-    """Refuses to set, change or unset the field of an object that exists. Copes with optional fields."""
+    """Refuses to change a field that is always there. Stands at the field itself.
+
+    (Not at its parent, for all fields: each access to a field of a wide object costs the API server a map of all of
+    its fields, and rules are checked at every write of status.)
+    """
+    return Rule("self == oldSelf", _CANT_CHANGE.format(field=field))
+
+
+def immutable_optional(field: str) -> Rule:
+    """Refuses to set, change or unset a field that need not be there. Stands at its parent."""
     now, before = f"self.{field}", f"oldSelf.{field}"
     return Rule(
         cel=f"has({now}) == has({before}) && (!has({now}) || {now} == {before})",
-        message=f"{field} can't change once the object exists: put it back, or create another object with the new {field}",
+        message=_CANT_CHANGE.format(field=field),
         path=f".{field}",
     )
 
@@ -100,8 +113,7 @@ class _Structural:
 
     def _property(self, schema: JsonDict, *, required: bool, where: str) -> JsonDict:
         converted = self.convert(schema, where=where)
-        optional = "default" in schema and schema["default"] is None
-        if self._defaults and not required and not optional and "default" not in converted:
+        if self._defaults and not required and not _is_optional(schema) and "default" not in converted:
             if converted["type"] != "object" or "required" in converted:
                 raise UnsupportedSchema(f"{where}: its default can't be written into a schema")
             converted["default"] = _defaults_of(converted)
@@ -113,7 +125,9 @@ class _Structural:
         """Replaces a reference and an optional by what they stand for; the field's own description wins."""
         while "$ref" in schema or "anyOf" in schema:
             rest = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf")}
-            schema = self._target(schema, where=where) | rest
+            target = self._target(schema, where=where)
+            rules = [*cast(list[JsonValue], target.get(_RULES, [])), *cast(list[JsonValue], rest.get(_RULES, []))]
+            schema = target | rest | ({_RULES: rules} if rules else {})
         return schema
 
     def _target(self, schema: JsonDict, *, where: str) -> JsonDict:
@@ -123,6 +137,11 @@ class _Structural:
         if len(choices) != 1:
             raise UnsupportedSchema(f"{where}: a structural schema has no unions, this is {schema}")
         return choices[0]
+
+
+def _is_optional(field: JsonSchemaValue) -> bool:
+    """Whether an object may lack the field even after defaults have been filled in."""
+    return "default" in field and field["default"] is None
 
 
 def _defaults_of(converted: JsonDict) -> JsonDict:

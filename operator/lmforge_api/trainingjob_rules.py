@@ -1,6 +1,7 @@
 """What the parts of a TrainingJob's spec ask of each other. `self` is the spec, defaults applied.
 
 Rules inside one part stand next to its fields. Each sentence says what is wrong, with the numbers, and what to write.
+What settles the most cases stands first: the API server checks all rules at every write, of status too.
 """
 
 from lmforge_api.base import Rule
@@ -63,41 +64,41 @@ _BATCH_RULES = (
 
 _LAYOUT_RULES = (
     Rule(
-        f"!({_TRANSFORMER}) || {_INIT}.heads % {_T} == 0",
+        f"{_T} == 1 || !({_TRANSFORMER}) || {_INIT}.heads % {_T} == 0",
         f"model.init.heads {{{_INIT}.heads}} can't be shared evenly by parallelism.tensor {{{_T}}} ranks: "
         "write a tensor that divides heads",
         path=".parallelism.tensor",
     ),
     Rule(
-        f"!({_TRANSFORMER}) || !has({_INIT}.kvHeads) || {_INIT}.kvHeads % {_T} == 0",
+        f"{_T} == 1 || !({_TRANSFORMER}) || !has({_INIT}.kvHeads) || {_INIT}.kvHeads % {_T} == 0",
         f"model.init.kvHeads {{{_INIT}.kvHeads}} can't be shared evenly by parallelism.tensor {{{_T}}} ranks: "
         "write a tensor that divides kvHeads",
         path=".parallelism.tensor",
     ),
     Rule(
-        f"!({_TRANSFORMER}) || {_INTERMEDIATE} % {_T} == 0",
+        f"{_T} == 1 || !({_TRANSFORMER}) || {_INTERMEDIATE} % {_T} == 0",
         f"the feed-forward width {{{_INTERMEDIATE}}} can't be shared evenly by parallelism.tensor {{{_T}}} ranks: "
         f"write model.init.intermediateSize: {{({_INTERMEDIATE} / {_T} + 1) * {_T}}}",
         path=".parallelism.tensor",
     ),
     Rule(
-        f"!({_TRANSFORMER}) || {_INIT}.layers >= {_P}",
+        f"{_P} == 1 || !({_TRANSFORMER}) || {_INIT}.layers >= {_P}",
         f"model.init.layers {{{_INIT}.layers}} is less than parallelism.pipeline {{{_P}}}: "
         "every stage needs a layer; write fewer stages",
         path=".parallelism.pipeline",
     ),
     Rule(
-        f"!({_BASELINE}) || ({_T} == 1 && {_P} == 1)",
+        f"({_T} == 1 && {_P} == 1) || !({_BASELINE})",
         f"architecture {{{_ARCHITECTURE}}} can't be split by parallelism.tensor or pipeline: write 1 for both",
         path=".parallelism",
     ),
     Rule(
-        f"!({_NGRAM}) || {_D} == 1",
+        f"{_D} == 1 || !({_NGRAM})",
         f"architecture ngram only counts, in one process: write parallelism.data: 1, not {{{_D}}}",
         path=".parallelism.data",
     ),
     Rule(
-        f"!({_NGRAM}) || !has(self.elastic)",
+        f"!has(self.elastic) || !({_NGRAM})",
         "architecture ngram only counts, in one process: leave elastic out",
         path=".elastic",
     ),

@@ -9,7 +9,7 @@ from pydantic import Field
 from lmforge_api.base import ApiModel, Rule, keyed_by
 from lmforge_api.crd import root_schema
 from lmforge_api.kinds import KINDS, Kind
-from lmforge_api.schema import UnsupportedSchema, immutable, rules_of, structural
+from lmforge_api.schema import UnsupportedSchema, structural
 
 ALL_KINDS = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 
@@ -34,7 +34,7 @@ class Outer(ApiModel):
     """
 
     cel_rules = (Rule("self.ratio < 1.0 || self.mode == 'a'", "ratio too large for mode {self.mode}: write a"),)
-    immutable_fields = ("mode",)
+    immutable_fields = ("mode", "perhaps")
 
     mode: Literal["a", "b"] = Field("a", description="A mode.")
     ratio: float = Field(0.5, gt=0, lt=2, description="A ratio.")
@@ -56,7 +56,16 @@ def test_a_model_becomes_a_structural_schema() -> None:
         "type": "object",
         "description": "What is outside.\n\nAnd more about it.",
         "properties": {
-            "mode": {"type": "string", "enum": ["a", "b"], "default": "a", "description": "A mode."},
+            "mode": {
+                "type": "string", "enum": ["a", "b"], "default": "a", "description": "A mode.",
+                "x-kubernetes-validations": [
+                    {
+                        "rule": "self == oldSelf",
+                        "message": "mode can't change once the object exists: put it back, or create another object "
+                        "with the new mode",
+                    }
+                ],
+            },
             "ratio": {
                 "type": "number", "default": 0.5, "description": "A ratio.",
                 "minimum": 0, "exclusiveMinimum": True, "maximum": 2, "exclusiveMaximum": True,
@@ -88,13 +97,31 @@ def test_a_model_becomes_a_structural_schema() -> None:
                 "messageExpression": "'ratio too large for mode %s: write a'.format([string(self.mode)])",
             },
             {
-                "rule": "has(self.mode) == has(oldSelf.mode) && (!has(self.mode) || self.mode == oldSelf.mode)",
-                "message": "mode can't change once the object exists: put it back, or create another object "
-                "with the new mode",
-                "fieldPath": ".mode",
+                "rule": "has(self.perhaps) == has(oldSelf.perhaps) && "
+                "(!has(self.perhaps) || self.perhaps == oldSelf.perhaps)",
+                "message": "perhaps can't change once the object exists: put it back, or create another object "
+                "with the new perhaps",
+                "fieldPath": ".perhaps",
             },
         ],
     }  # fmt: skip
+
+
+def test_a_field_keeps_the_rules_of_its_model_beside_its_own() -> None:
+    class Ruled(ApiModel):
+        """Has a rule."""
+
+        cel_rules = (Rule("self.size > 0", "size must be more than 0"),)
+        size: int = Field(1, description="A size.")
+
+    class Fixed(ApiModel):
+        """Holds one that can't change."""
+
+        immutable_fields = ("ruled",)
+        ruled: Ruled = Field(default_factory=Ruled, description="A ruled one.")
+
+    ruled: Any = structural(Fixed)["properties"]
+    assert [rule["rule"] for rule in ruled["ruled"]["x-kubernetes-validations"]] == ["self.size > 0", "self == oldSelf"]
 
 
 def test_status_has_no_defaults() -> None:
@@ -188,4 +215,3 @@ def test_columns_point_at_fields_of_status(kind: Kind) -> None:
 def test_immutable_fields_are_fields_of_the_spec(kind: Kind) -> None:
     wire_names = {field.alias for field in kind.spec.model_fields.values()}
     assert set(kind.spec.immutable_fields) <= wire_names
-    assert immutable("steps") in rules_of(kind.spec)
