@@ -138,12 +138,21 @@ def last_words(
 
 
 def write_exit_report(path: str | Path, report: ExitReport) -> None:
-    """Write last words as they are, if they can be written; without the progress where that makes them too long."""
-    text = report.model_dump_json(by_alias=True, exclude_none=True)
+    """Write last words, if they can be written; what matters least is left out where they would be too long."""
+    text = _json(report)
+    less: list[dict[str, object]] = [{"derived": {}, "message": ""}, {"inputs": []}]
+    for dropped in less:
+        if len(text.encode()) > _LOG_BYTES and report.progress is not None:
+            report = report.model_copy(update={"progress": report.progress.model_copy(update=dropped)})
+            text = _json(report)
     if len(text.encode()) > _LOG_BYTES:
-        text = report.model_copy(update={"progress": None}).model_dump_json(by_alias=True, exclude_none=True)
+        text = _json(report.model_copy(update={"progress": None}))
     with contextlib.suppress(OSError):
         Path(path).write_text(text)
+
+
+def _json(report: ExitReport) -> str:
+    return report.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def _cut(text: str) -> str:

@@ -14,7 +14,6 @@ from lmforge_workloads.train.layers import WHOLE, Split
 from lmforge_workloads.train.shape import Shape
 from lmforge_workloads.train.weights import Source
 
-
 EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
 
@@ -139,5 +138,5 @@ class _Groups:
     def part(self, whole: Tensor) -> Sequence[Tensor]:
         each = self.heads // self.groups
         grouped = whole.reshape(self.groups, each + 2, -1, *whole.shape[1:])
-        queries, keys, values = grouped.split([each, 1, 1], dim=1)
+        queries, keys, values = torch.split(grouped, [each, 1, 1], dim=1)
         return [block.flatten(0, 2).contiguous() for block in (queries, keys, values)]

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from lmforge_api.common import ArtifactStatus, InputStatus
 from lmforge_api.run import ExitCode, ExitReport, ProgressReport
 from lmforge_workloads.common import exits
 
@@ -60,3 +61,14 @@ def test_last_words_carry_the_newest_progress(tmp_path: Path) -> None:
     report = ExitReport.model_validate_json((tmp_path / "log").read_text())
     assert report.progress is not None
     assert report.progress.step == 3
+
+
+def test_the_artifact_is_told_even_when_not_everything_fits(tmp_path: Path) -> None:
+    inputs = [InputStatus(name="dataset", uri="s3://" + "x" * 1000, digest="sha256:" + "0" * 64)] * 4
+    artifact = ArtifactStatus(uri="pvc://store/run/artifact", digest="sha256:" + "1" * 64)
+    newest = ProgressReport(attempt=1, step=3, message="x" * 900, inputs=inputs, artifact=artifact)
+    exits.write_exit_report(tmp_path / "log", ExitReport(reason="Completed", progress=newest))
+    assert len((tmp_path / "log").read_bytes()) <= 4096
+    report = ExitReport.model_validate_json((tmp_path / "log").read_text())
+    assert report.progress is not None
+    assert report.progress.artifact == artifact
