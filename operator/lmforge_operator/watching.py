@@ -62,6 +62,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.server_timeout = 300
     chosen.watching.inactivity_timeout = 90
     chosen.networking.request_timeout = 30
+    chosen.networking.error_backoffs = (0.5, 1, 2)  # and again from the start: a watch never gives up
     # Handlers take microseconds: a worker that waits for more events of its object only costs memory.
     chosen.queueing.idle_timeout = 0.05
     chosen.queueing.exit_timeout = 0.2

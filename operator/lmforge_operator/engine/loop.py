@@ -15,6 +15,7 @@ a bug
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from time import perf_counter
 
 from lmforge_operator import metrics
@@ -40,33 +41,33 @@ class Loop:
         self._context = context
         self._kinds = kinds
         self._trouble = Trouble(context)
-        self._slots = asyncio.Semaphore(context.settings.queue.workers)
         self.beat = 0.0
         """When it last took or finished something (the event loop's clock)."""
 
     async def run(self) -> None:
         """Works until cancelled; what is being worked on is cancelled with it."""
+        slots = asyncio.Semaphore(self._context.settings.queue.workers)
         async with asyncio.TaskGroup() as tasks:
             while True:
-                await self._slots.acquire()
+                await slots.acquire()
                 key = await self._queue.take()
                 self.beat = asyncio.get_running_loop().time()
-                tasks.create_task(self._work(key))
+                # A callback and not a `finally`: a task that is cancelled before it starts runs none of its own code.
+                tasks.create_task(self._work(key)).add_done_callback(partial(self._finished, key, slots))
+
+    def _finished(self, key: Key, slots: asyncio.Semaphore, task: asyncio.Task[None]) -> None:
+        self._queue.done(key, forget=self._context.objects.get(key) is None)
+        slots.release()
+        self.beat = asyncio.get_running_loop().time()
 
     async def _work(self, key: Key) -> None:
-        gone = False
         try:
             manifest = self._context.objects.get(key)
-            gone = manifest is None
             if manifest is not None:
                 await self._attempt(key, manifest)
         except Exception:
             log.exception("a failure could not be handled", extra={"key": key})
             self._queue.retry(key)
-        finally:
-            self._queue.done(key, forget=gone)
-            self._slots.release()
-            self.beat = asyncio.get_running_loop().time()
 
     async def _attempt(self, key: Key, manifest: Manifest) -> None:
         started = perf_counter()

@@ -73,8 +73,10 @@ class Runtime:
             connection, pool=settings.api_connections, timeout_seconds=settings.api_timeout_seconds
         )
         self._identity = identity
+        # Renewing the lease must not queue for a connection behind the reconciles.
+        self._lease_transport = Transport(connection, pool=2, timeout_seconds=settings.api_timeout_seconds)
         self.elector = Elector(
-            Kube(self._transport),
+            Kube(self._lease_transport),
             settings.leader_election,
             namespace=settings.leader_election.namespace or connection.namespace,
             identity=identity,
@@ -86,15 +88,18 @@ class Runtime:
         self._kinds = {resource.plural: resource for resource, _ in kinds}
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self.http_port = settings.http_port
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the exception of a part that broke: the process should end."""
 
     async def start(self) -> None:
         """Returns when everything is under way; caches fill in the background."""
         await self._stack.enter_async_context(self._transport)
+        await self._stack.enter_async_context(self._lease_transport)
         for informer in self.context.informers:
             self._spawn(informer.run(), f"informer {informer.resource.plural}")
-        await self._serve(health.application(self._health()), self.settings.http_address, self.settings.http_port)
+        probes = health.application(self._health())
+        self.http_port = await self._serve(probes, self.settings.http_address, self.settings.http_port)
         await self._serve_reports()
         self._register_metrics()
         self._spawn(self._lead(), "leader")
@@ -233,11 +238,13 @@ class Runtime:
 
     async def _serve(
         self, app: web.Application, address: str, port: int, *, certificate: Certificate | None = None
-    ) -> None:
+    ) -> int:
+        """Gives the port, which the system has chosen if it was 0."""
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, address, port, ssl_context=certificate.context if certificate else None).start()
+        return int(runner.addresses[0][1])
 
     def _health(self) -> health.Health:
         def idle() -> float:

@@ -73,6 +73,7 @@ class Elector:
         self._valid_until = float("-inf")
         self._sighting: Sighting | None = None
         self._lease: Manifest | None = None
+        self._failures = 0
         self.holder = ""
         """Identity of whoever leads, as last seen."""
 
@@ -126,8 +127,11 @@ class Elector:
         except (ApiError, TimeoutError) as error:
             # Somebody else may have written it: read it anew before the next attempt.
             self._lease = None if isinstance(error, Conflict) else self._lease
-            log.log(logging.WARNING if self.leads else logging.DEBUG, "the lease could not be written: %s", error)
+            self._failures += 1
+            level = logging.WARNING if self.leads and self._failures == 1 else logging.DEBUG
+            log.log(level, "the lease could not be written: %s", error or type(error).__name__)
             return False
+        self._failures = 0
         if written is None:
             return False
         self._lease = written
