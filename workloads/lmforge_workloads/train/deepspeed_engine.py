@@ -24,7 +24,7 @@ from lmforge_workloads.common.exits import NonFiniteLoss
 from lmforge_workloads.train.engine import Fragment, StepResult
 from lmforge_workloads.train.layers import Layers, TensorParallelLayers, split_of
 from lmforge_workloads.train.layout import Groups, Layout, stage_bounds
-from lmforge_workloads.train.model import Piece, Transformer, named_parameters
+from lmforge_workloads.train.model import GPT2Block, LlamaBlock, Piece, Transformer, named_parameters
 from lmforge_workloads.train.optimizer import adamw
 from lmforge_workloads.train.weights import Source
 from lmforge_workloads.train.zero_state import get_updates, set_updates, state_of
@@ -64,6 +64,9 @@ class DeepSpeedEngine:
                 Stages(parts, layers, layout) if layout.pipeline > 1 else Transformer(parts, layers)
             )
             _mark_for_norm(self.module, layout)
+            # Stage 3 gathers parameters in hooks, and megatron-core's layers talk: a graph would break at either.
+            if device.type == "cuda" and layout.tensor == 1 and settings.zero.stage < 3:
+                _compile_blocks(self.module)
             self.engine = self._deepspeed()
         self.state = state_of(self.module, self.engine.optimizer, first_replica=layout.data_rank == 0)
 
@@ -274,6 +277,13 @@ def _keep_norm(engine: Any) -> None:
         )
 
     engine.clip_fp32_gradients = clip
+
+
+def _compile_blocks(module: nn.Module) -> None:
+    """torch.compile block by block: all blocks are alike, so one compilation serves them all."""
+    for part in module.modules():
+        if isinstance(part, LlamaBlock | GPT2Block):
+            part.compile()
 
 
 def _count(module: nn.Module) -> int:

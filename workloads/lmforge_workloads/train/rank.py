@@ -23,7 +23,7 @@ from lmforge_workloads.train.loop import Training, train
 from lmforge_workloads.train.metrics import MetricsLog
 from lmforge_workloads.train.restore import Inspection, Restored, restore
 from lmforge_workloads.train.saver import Saver
-from lmforge_workloads.train.task import Task, accumulation_of, layout_of, task_of
+from lmforge_workloads.train.task import Task, engine_of, layout_of, task_of
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _assemble(
     stop: StopSignal,
 ) -> tuple[Training, int]:
     layout = inspection.layout
-    engine = make_engine(run, task, layout, device=place.device)
+    engine = engine_of(task, layout, device=place.device)
     agreement = Agreement()
     restored = _weights(engine, task, inspection, agreement)
     if layout.rank == 0:
@@ -150,20 +150,6 @@ def _assemble(
         stop_requested=lambda: stop.requested or reporter.stop_requested,
     )
     return training, restored.step
-
-
-def make_engine(run: TrainingRun, task: Task, layout: Layout, *, device: torch.device) -> Engine:
-    """The engine that the spec names. Imported here: each is the slowest import of the program."""
-    from lmforge_workloads.train.deepspeed_engine import DeepSpeedEngine, EngineSettings
-
-    settings = EngineSettings(
-        optimizer=run.spec.optimizer,
-        zero=run.spec.zero,
-        precision=run.spec.precision,
-        micro_batch=run.spec.batch.micro,
-        accumulation=accumulation_of(run),
-    )
-    return DeepSpeedEngine(task.pieces, layout, settings, device=device)
 
 
 def _weights(engine: Engine, task: Task, inspection: Inspection, agreement: Agreement) -> Restored:

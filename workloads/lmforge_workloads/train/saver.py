@@ -101,11 +101,12 @@ class Saver:
         staged = artifact.stage(destination)
         try:
             self._write_shard(staged, pieces, tensors)
-            if self.layout.rank == 0:
-                self._complete(staged, destination, state)
         except (OSError, SafetensorError):
-            shutil.rmtree(staged, ignore_errors=True)  # a full store gets its room back
+            # A full store gets room back. Others may still be writing beside it; the next attempt sweeps the rest.
+            _shard(staged, self.layout.rank).unlink(missing_ok=True)
             raise
+        if self.layout.rank == 0:
+            self._complete(staged, destination, state)
 
     def _write_shard(self, staged: Path, pieces: list[Piece], tensors: dict[str, Tensor]) -> None:
         shard = _shard(staged, self.layout.rank)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lmforge_api import derive
@@ -18,9 +19,11 @@ from lmforge_workloads.common.exits import UserError
 from lmforge_workloads.train import lstm, model, shape
 from lmforge_workloads.train.baselines import export_lstm
 from lmforge_workloads.train.data import Data
+from lmforge_workloads.train.engine import Engine
 from lmforge_workloads.train.export import Outcome, export_transformer
 from lmforge_workloads.train.layers import Layers
 from lmforge_workloads.train.layout import Layout
+from lmforge_workloads.train.megatron_names import to_hugging_face
 from lmforge_workloads.train.weights import Directory, Drawn, Source, for_export
 
 log = logging.getLogger(__name__)
@@ -57,6 +60,8 @@ class Task:
         """Write the artifact."""
         if isinstance(self.shape, lstm.LstmShape):
             return export_lstm(self.run, shape=self.shape, state=state, data=data, outcome=outcome)
+        if self.run.spec.engine == "megatron":
+            state = to_hugging_face(state, self.shape)
         state = for_export(state, self.shape)
         return export_transformer(self.run, shape=self.shape, state=state, data=data, outcome=outcome)
 
@@ -91,6 +96,27 @@ def layout_of(run: TrainingRun, *, rank: int) -> Layout:
             f" {run.nodes} nodes × {run.processes_per_node} processes = {run.nodes * run.processes_per_node}"
         )
     return layout
+
+
+def engine_of(task: Task, layout: Layout, *, device: torch.device) -> Engine:
+    """The engine that the spec names. Imported here: each is the slowest import of the program."""
+    spec = task.run.spec
+    if spec.engine == "megatron":
+        from lmforge_workloads.train.megatron_engine import MegatronEngine
+
+        if isinstance(task.shape, lstm.LstmShape):
+            raise UserError("engine megatron trains transformers only: use deepspeed for an lstm")
+        return MegatronEngine(task.shape, layout, spec, device=device)
+    from lmforge_workloads.train.deepspeed_engine import DeepSpeedEngine, EngineSettings
+
+    settings = EngineSettings(
+        optimizer=spec.optimizer,
+        zero=spec.zero,
+        precision=spec.precision,
+        micro_batch=spec.batch.micro,
+        accumulation=accumulation_of(task.run),
+    )
+    return DeepSpeedEngine(task.pieces, layout, settings, device=device)
 
 
 def accumulation_of(run: TrainingRun) -> int:

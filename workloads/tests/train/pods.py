@@ -17,7 +17,7 @@ import psutil
 from worlds import CONTEXT
 
 from lmforge_api.run import ExitReport, Rendezvous, TrainingRun
-from lmforge_workloads.train import data, launch, metrics
+from lmforge_workloads.train import checkpoint, data, launch, metrics
 
 TIMEOUT = 120.0
 
@@ -82,6 +82,14 @@ def wait_for_step(run: TrainingRun, step: int) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not any(record["step"] >= step for record in metrics.history(Path(run.store.root))):
         assert time.monotonic() < deadline, f"step {step} was not reached"
+        time.sleep(0.01)
+
+
+def wait_for_checkpoint(run: TrainingRun) -> None:
+    """Until there is one."""
+    deadline = time.monotonic() + TIMEOUT
+    while not checkpoint.complete_steps(Path(run.store.root)):
+        assert time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.01)
 
 

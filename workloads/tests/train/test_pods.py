@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from pods import Pod, copy_tokens, finish, losses, pods, wait_for_step
+from pods import Pod, copy_tokens, finish, losses, pods, wait_for_checkpoint, wait_for_step
 from safetensors.torch import load_file, save_file
 from workload_builders import a_run, a_spec
 
@@ -32,7 +32,7 @@ from lmforge_workloads.train import checkpoint, data
 
 pytestmark = pytest.mark.distributed
 
-STEPS = 12
+STEPS = 24
 
 
 def a_job(root: Path, text: Path, *, nodes: int = 1, attempt: int = 1, **fields: Any) -> TrainingRun:
@@ -45,10 +45,10 @@ def a_job(root: Path, text: Path, *, nodes: int = 1, attempt: int = 1, **fields:
         "sequence_length": 32,
         "steps": STEPS,
         "parallelism": parallelism,
-        "batch": Batch(global_=4),
+        "batch": Batch(global_=8),
         "optimizer": Optimizer(learning_rate=1e-2),
         "checkpoint": Checkpointing(every_steps=4),
-        "evaluation": Evaluation(every_steps=6, samples=8, holdout=0.2),
+        "evaluation": Evaluation(every_steps=12, samples=8, holdout=0.2),
     } | fields)  # fmt: skip
     return a_run(
         root, dataset=text, spec=spec, nodes=nodes, processes_per_node=world // nodes,
@@ -102,7 +102,7 @@ def assert_same_result(run: TrainingRun, other: TrainingRun) -> None:
 def test_a_run_leaves_an_artifact_and_says_so(uninterrupted: TrainingRun) -> None:
     root = Path(uninterrupted.store.root)
     assert list(losses(uninterrupted)) == list(range(1, STEPS + 1))
-    assert checkpoint.complete_steps(root) == [12, 8]
+    assert checkpoint.complete_steps(root) == [24, 20]
     words = json.loads((root / "attempt-1-pod-0.words").read_text())
     assert words["reason"] == "Completed"
     assert words["progress"]["evaluation"]["step"] == STEPS
@@ -112,11 +112,13 @@ def test_a_run_leaves_an_artifact_and_says_so(uninterrupted: TrainingRun) -> Non
 
 def test_a_killed_pod_goes_on_as_if_nothing_had_happened(job: TrainingRun, uninterrupted: TrainingRun) -> None:
     with pods(job) as (pod,):
-        wait_for_step(job, 6)
+        wait_for_checkpoint(job)
         pod.kill()
     (pod,) = finish(next_attempt(job))
     assert_same_result(job, uninterrupted)
-    assert pod.words().progress.start_step in (4, 8)  # type: ignore[union-attr]
+    progress = pod.words().progress
+    assert progress is not None
+    assert 4 <= progress.start_step < STEPS
 
 
 def test_a_killed_rank_ends_its_pod_at_once(job: TrainingRun) -> None:
@@ -239,9 +241,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(job: TrainingRun
     (pod,) = finish(next_attempt(job))
     progress = pod.words().progress
     assert progress is not None
-    assert progress.start_step == 8
-    assert "step 12 is damaged" in progress.message
-    assert "went on from step 8" in progress.message
+    assert progress.start_step == STEPS - 4
+    assert f"step {STEPS} is damaged" in progress.message
+    assert f"went on from step {STEPS - 4}" in progress.message
     assert_same_result(job, uninterrupted)
 
 
@@ -283,4 +285,4 @@ def test_an_attempt_after_the_last_has_nothing_to_do(uninterrupted: TrainingRun)
     started = time.monotonic()
     finish(next_attempt(uninterrupted))
     assert time.monotonic() - started < 10
-    assert checkpoint.complete_steps(Path(uninterrupted.store.root)) == [12, 8]
+    assert checkpoint.complete_steps(Path(uninterrupted.store.root)) == [24, 20]
