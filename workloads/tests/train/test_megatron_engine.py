@@ -37,7 +37,7 @@ def a_megatron_engine(case: Case, layout: Layout) -> Engine:
     spec = a_spec(
         engine="megatron",
         optimizer=Optimizer(learning_rate=case.learning_rate),
-        zero=Zero(overlap_comm=False),
+        zero=Zero(reduce_bucket_size=5000),
         precision=case.precision,
         sequence_length=worlds.LENGTH,
         activation_checkpointing=case.recompute,
