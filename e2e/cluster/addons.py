@@ -60,13 +60,8 @@ def install(control_plane: ControlPlane, *, system_image: str, volumes: Volumes)
         "SMALL_VOLUMES": str(volumes.small),
         "VOLUMES": str(volumes.standard),
     }
-    for name in ("coredns.yaml", "storage.yaml"):
-        control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_filled(name, words))
-
-
-def wait(control_plane: ControlPlane, *, seconds: int = 90) -> None:
-    for namespace, name in (("kube-system", "coredns"), ("local-path-storage", "local-path-provisioner")):
-        control_plane.kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", f"--timeout={seconds}s")
+    manifests = "---\n".join(_filled(name, words) for name in ("coredns.yaml", "storage.yaml"))
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
 
 
 def _filled(name: str, words: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ nothing makes service accounts or collects garbage, so that admission doesn't as
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import ssl
 import urllib.error
@@ -103,6 +104,10 @@ class ControlPlane:
         """Ends ``names`` (all, if none is given) at once, as a crash would."""
         for name in names or self.components:
             self.daemon(name).kill()
+
+    def forget(self) -> None:
+        """Drops all objects: the next start finds an empty cluster, with the same certificates."""
+        shutil.rmtree(self.folder / "etcd", ignore_errors=True)
 
     def running(self) -> bool:
         return all(self.daemon(name).running for name in self.components)

@@ -56,10 +56,9 @@ def newest(storage: Path, repository: str) -> str | None:
 
 def link(node: Node, layers: Sequence[Layer]) -> None:
     """Makes ``layers`` part of the node's image store, where they aren't yet."""
+    present = {line.split()[0] for line in node.ctr("snapshots", "list").splitlines()}
     for layer in layers:
-        try:
-            node.ctr("snapshots", "info", layer.chain_id)
-        except CommandFailed:
+        if layer.chain_id not in present:
             _link(node, layer)
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster import addons, binaries, layers, mounts, network, prerequisites, system_image
 from e2e.cluster.buildah import Buildah
 from e2e.cluster.control_plane import API, SCHEDULING, ControlPlane, Settings
-from e2e.cluster.errors import ClusterError, CommandFailed
+from e2e.cluster.errors import ClusterError, CommandFailed, StartError
 from e2e.cluster.image_builder import ImageBuilder
 from e2e.cluster.images import RUNNABLE
 from e2e.cluster.node import Node, NodeSettings
 from e2e.cluster.paths import Paths
 from e2e.cluster.registry import REGISTRY, Registry
-from e2e.cluster.shell import locked, say, step, wait_for
+from e2e.cluster.shell import locked, say, step, succeeds, wait_for
 
 API_PORT = 16443
 NEEDED = (*API, *SCHEDULING, "kubectl", "kubelet", "kube-proxy", *system_image.PROGRAMS)
@@ -53,8 +54,13 @@ class NativeCluster:
 
     @property
     def nodes(self) -> Sequence[Node]:
+        settings = self._node_settings
+        return [Node(index, settings) for index in range(1, self.node_count + 1)]
+
+    @property
+    def _node_settings(self) -> NodeSettings:
         control_plane = self.control_plane
-        settings = NodeSettings(
+        return NodeSettings(
             paths=self.paths,
             authority=control_plane.authority,
             server=control_plane.url,
@@ -62,31 +68,30 @@ class NativeCluster:
             sandbox_image=system_image.reference(self.paths),
             nodes=self.node_count,
         )
-        return [Node(index, settings) for index in range(1, self.node_count + 1)]
 
     def up(self) -> None:
         prerequisites.install()
         binaries.ensure(self.paths, *NEEDED)
-        with step("network, volumes and image registry"):
-            self._start_registry()
-            self.volumes.create()
-        image = system_image.ensure(self.paths, self.registry)
-        with step("control plane"):
-            self.control_plane.start()
-            self._publish_kubeconfig()
-        with step(f"{self.node_count} nodes"):
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(self._start, self.nodes))
-            self._wait_for_nodes()
-        with step("DNS and volumes"):
-            addons.install(self.control_plane, system_image=image, volumes=self.volumes)
-            addons.wait(self.control_plane)
+        with self._alone():
+            with step("network, volumes and image registry"):
+                self._start_registry()
+                self.volumes.create()
+            image = system_image.ensure(self.paths, self.registry)
+            with step("control plane"):
+                self._start_control_plane()
+            with step(f"{self.node_count} nodes"):
+                with ThreadPoolExecutor() as pool:
+                    list(pool.map(self._start, self.nodes))
+                self._wait_for_nodes()
+            with step("DNS and volumes"):
+                addons.install(self.control_plane, system_image=image, volumes=self.volumes)
+                self._wait_for_names()
 
     def down(self) -> None:
-        with step("stopping the cluster"):
-            for folder in self._node_folders():
+        with self._alone(), step("stopping the cluster"):
+            for folder in (self.paths.state / "nodes").glob("node-*"):  # an earlier `up` may have started more
                 self._node(folder.name).remove()
-            self.control_plane.stop()
+            self.control_plane.kill()  # nothing is gained by an orderly end: the data goes too
             self.registry.stop()
             network.remove_bridge()
             mounts.remove(self.paths.state)
@@ -120,13 +125,19 @@ class NativeCluster:
         return references
 
     def stop_node(self, name: str) -> None:
-        self._node(name).stop()
+        with self._alone():
+            self._node(name).stop()
 
     def start_node(self, name: str) -> None:
-        self._start(self._node(name))
+        with self._alone():
+            self._start(self._node(name))
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """A `down` must not take away what an `up` is making."""
+        return locked(self.paths.cache / ".cluster.lock")
 
     def _start_registry(self) -> None:
-        with locked(self.paths.state / ".registry.lock"):
+        with locked(self.paths.cache / ".registry.lock"):
             network.create_bridge()
             self.registry.start()
 
@@ -139,7 +150,7 @@ class NativeCluster:
 
     def _link_images(self, node: Node, references: Sequence[str]) -> None:
         storage = Buildah(self.paths).storage
-        with locked(self.paths.state / f".{node.name}.lock"):
+        with locked(self.paths.cache / f".{node.name}.lock"):
             try:
                 for reference in references:
                     layers.link(node, layers.of_image(storage, reference))
@@ -147,18 +158,22 @@ class NativeCluster:
                 say(f"{node.name} will pull its images: they can't be linked ({error})")
 
     def _node(self, name: str) -> Node:
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise ClusterError(f"no node {name!r}; there are {', '.join(node.name for node in self.nodes)}")
+        number = name.removeprefix("node-")
+        if not (name.startswith("node-") and number.isdigit()):
+            raise ClusterError(f"no node {name!r}; there are {', '.join(node.name for node in self.nodes)}")
+        return Node(int(number), self._node_settings)
 
-    def _node_folders(self) -> Sequence[Path]:
-        """Also of nodes beyond ``node_count``, which an earlier `up` may have started."""
-        return sorted((self.paths.state / "nodes").glob("node-*"))
-
-    def _publish_kubeconfig(self) -> None:
+    def _start_control_plane(self) -> None:
+        control_plane = self.control_plane
+        try:
+            control_plane.start()
+        except StartError as error:
+            say(f"starting afresh, because what an earlier run has left is unusable: {error}")
+            control_plane.kill()
+            control_plane.forget()
+            control_plane.start()
         if not self.kubeconfig.exists():
-            self.kubeconfig.symlink_to(self.control_plane.kubeconfig)
+            self.kubeconfig.symlink_to(control_plane.kubeconfig)
 
     def _wait_for_nodes(self) -> None:
         names = {node.name for node in self.nodes}
@@ -172,6 +187,16 @@ class NativeCluster:
             return names <= {state.removesuffix("=True") for state in states if state.endswith("=True")}
 
         wait_for(ready, what="Ready nodes", seconds=90, details=self._agents_logs, interval=0.3)
+
+    def _wait_for_names(self) -> None:
+        """A question from each node: it takes DNS, its Service and the nodes' routes to answer it."""
+        question = ("busybox", "nslookup", "kubernetes.default.svc.cluster.local", network.DNS_SERVICE)
+        for node in self.nodes:
+
+            def answered(node: Node = node) -> bool:
+                return succeeds("nsenter", f"--net={node.network.namespace_file}", *question, timeout=10)
+
+            wait_for(answered, what=f"an answer from DNS to {node.name}", seconds=90, interval=0.2)
 
     def _agents_logs(self) -> str:
         return "\n".join(f"{node.name}: {node.kubelet_log()}" for node in self.nodes)
