@@ -5,12 +5,21 @@ the status no longer needs. Until the status is written, everything that it was 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lmforge_api.common import Attempt
 from lmforge_operator.engine.context import Context
-from lmforge_operator.kube.resources import CONFIG_MAPS, JOBS, PERSISTENT_VOLUME_CLAIMS, SERVICES, Resource
+from lmforge_operator.errors import Conflict, NotFound, UserError
+from lmforge_operator.kube.resources import (
+    CONFIG_MAPS,
+    COSCHEDULING_GROUPS,
+    JOBS,
+    PERSISTENT_VOLUME_CLAIMS,
+    SERVICES,
+    VOLCANO_GROUPS,
+    Resource,
+)
 from lmforge_operator.runs import events, launch
 from lmforge_operator.runs.launch import Launch
 from lmforge_operator.runs.run import Decision
@@ -38,13 +47,34 @@ async def carry_out(
 
 
 async def _launch(context: Context, wanted: Launch) -> None:
-    """All children at once: a pod that starts before its ConfigMap is there waits for it."""
-    kube = context.kube
+    """The Job, then what goes with it: a pod that starts before its ConfigMap is there waits for it."""
+    kube, owner = context.kube, wanted.owner
     await _ensure_store(context, wanted)
-    creates = [kube.create(CONFIG_MAPS, launch.config_map(wanted)), kube.create(JOBS, launch.job(wanted))]
+    name = owner.job(wanted.attempt)
+    made = await kube.create(JOBS, launch.job(wanted)) or await kube.get(JOBS, owner.namespace, name)
+    if made is None:
+        raise Conflict(f"Job {name} was there and is gone", status=409)
+    creates: list[Awaitable[object]] = [
+        kube.create(CONFIG_MAPS, launch.config_map(wanted, made)),
+        _ensure_gang(context, wanted, made),
+    ]
     if wanted.nodes > 1:
         creates.append(kube.create(SERVICES, launch.service(wanted)))
     await asyncio.gather(*creates)
+
+
+async def _ensure_gang(context: Context, wanted: Launch, job: Manifest) -> None:
+    group = launch.pod_group(wanted, job)
+    if group is None:
+        return
+    name = wanted.scheduling.gang
+    try:
+        await context.kube.create(VOLCANO_GROUPS if name == "volcano" else COSCHEDULING_GROUPS, group)
+    except NotFound as missing:
+        raise UserError(
+            f"scheduling.gang is {name}, but its PodGroup is not known here: install {name}, or set gang to none",
+            reason="GangSchedulerMissing",
+        ) from missing
 
 
 async def _ensure_store(context: Context, wanted: Launch) -> None:
@@ -64,7 +94,7 @@ def store_claim(store: Store, namespace: str) -> Manifest:
         "metadata": {
             "name": store.claim_name,
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/part-of": "lmforge"},
+            "labels": {PART_OF: "lmforge"},
         },
         "spec": spec,
     }

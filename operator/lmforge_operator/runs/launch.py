@@ -9,6 +9,7 @@ from typing import Any
 from lmforge_api.common import PodTemplate, Resources, Scheduling
 from lmforge_api.run import RUN_CONFIG_PATH, TERMINATION_LOG
 from lmforge_operator import labels
+from lmforge_operator.runs import gang
 from lmforge_operator.runs.names import Owner
 from lmforge_operator.runs.uris import CLAIM_MOUNTS
 
@@ -81,12 +82,12 @@ def service(launch: Launch) -> Manifest:
     }
 
 
-def config_map(launch: Launch) -> Manifest:
-    """The workload's whole configuration, and the authority of the endpoint that it reports to."""
+def config_map(launch: Launch, job: Manifest) -> Manifest:
+    """The workload's whole configuration, and the authority of its reports' endpoint. It goes with its Job."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(launch, launch.owner.job(launch.attempt), launch.attempt_labels),
+        "metadata": _owned_by(job, _metadata(launch, launch.owner.job(launch.attempt), launch.attempt_labels)),
         "immutable": True,
         "data": {RUN_CONFIG_PATH.rsplit("/", 1)[1]: launch.config, "ca.crt": launch.reports_ca},
     }
@@ -110,6 +111,12 @@ def job(launch: Launch) -> Manifest:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
 
+def pod_group(launch: Launch, job: Manifest) -> Manifest | None:
+    """The group that a gang scheduler starts together, where the spec asks for one. It goes with its Job."""
+    meta = _owned_by(job, _metadata(launch, launch.owner.job(launch.attempt), launch.attempt_labels))
+    return gang.pod_group(launch.scheduling, meta, nodes=launch.nodes)
+
+
 def _metadata(launch: Launch, name: str, wanted: dict[str, str]) -> Manifest:
     return {
         "name": name,
@@ -119,15 +126,18 @@ def _metadata(launch: Launch, name: str, wanted: dict[str, str]) -> Manifest:
     }
 
 
+def _owned_by(job: Manifest, metadata: Manifest) -> Manifest:
+    """So that the garbage collector removes it with the attempt, for which the operator needs no rights."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    return metadata | {"ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": False}]}
+
+
 def _pod_metadata(launch: Launch) -> Manifest:
-    meta: Manifest = {"labels": {**launch.template.labels, **launch.attempt_labels}}
-    if launch.scheduling.gang == "coscheduling":
-        meta["labels"][labels.COSCHEDULING_GROUP] = launch.owner.job(launch.attempt)
-    if launch.scheduling.gang == "volcano":
-        meta["annotations"] = {labels.VOLCANO_GROUP: launch.owner.job(launch.attempt)}
-    if launch.template.annotations:
-        meta["annotations"] = {**launch.template.annotations, **meta.get("annotations", {})}
-    return meta
+    grouped = gang.pod_metadata(launch.scheduling, launch.owner.job(launch.attempt))
+    return {
+        "labels": {**launch.template.labels, **launch.attempt_labels, **grouped.get("labels", {})},
+        "annotations": {**launch.template.annotations, **grouped.get("annotations", {})},
+    }
 
 
 def _pod_spec(launch: Launch) -> Manifest:
