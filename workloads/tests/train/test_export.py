@@ -67,8 +67,8 @@ def a_model(name: str, data: Data) -> tuple[Transformer, object]:
 
 
 def export_of(run: TrainingRun, model: Transformer, shape: object, data: Data) -> Path:
-    state = for_export({name: parameter.detach() for name, parameter in named_parameters(model)}, shape)
-    status = export_transformer(run, shape=shape, state=state.items(), data=data, outcome=OUTCOME)
+    state = for_export(((name, parameter.detach()) for name, parameter in named_parameters(model)), shape)
+    status = export_transformer(run, shape=shape, state=state, data=data, outcome=OUTCOME)
     assert status == exported(run)
     return Path(run.store.root) / "artifact"
 
