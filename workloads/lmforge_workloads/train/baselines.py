@@ -43,6 +43,8 @@ def train_ngram(run: TrainingRun, *, data: Data, reporter: Reporter) -> Artifact
     log.info("counting grams of up to %d tokens in %d of %d tokens", order, len(tokens), len(data.train.tokens))
     reporter.update(stage="Training", steps=run.spec.steps)
     model = fit(tokens, order=order, vocabulary=data.vocabulary)
+    derived = {"parameters": str(model.parameters), "vocabularySize": str(data.vocabulary), "order": str(order)}
+    reporter.update(derived=derived)
     evaluation = evaluate_ngram(model, data.evaluation_samples(
         sequence_length=run.spec.sequence_length, limit=run.spec.evaluation.samples
     ), step=run.spec.steps)  # fmt: skip
