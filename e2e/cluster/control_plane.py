@@ -8,7 +8,8 @@ In a test:
         control_plane.kill("kube-apiserver")                          # as a crash would
         control_plane.start()                                         # brings back what is missing, same data
 
-    ControlPlane(tmp_path, components=(*API, "kube-controller-manager", "kube-scheduler", "kwok"))
+    stages = {"kwok": ["--config=stages.yaml"]}                        # what KWOK does to nodes and pods
+    ControlPlane(tmp_path, components=(*API, *SCHEDULING, "kwok"), settings=Settings(extra_arguments=stages))
 
 Several can run side by side. RBAC is on, and TokenReview and projected tokens work. Without a controller manager
 nothing makes service accounts or collects garbage, so that admission doesn't ask pods for a service account.
