@@ -14,8 +14,6 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
-from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from deepspeed.runtime.utils import clip_grad_norm_
 from torch import Tensor, nn
 
@@ -23,9 +21,10 @@ from lmforge_api.trainingjob import Optimizer, Zero
 from lmforge_workloads.common.exits import NonFiniteLoss
 from lmforge_workloads.train.engine import Fragment, StepResult
 from lmforge_workloads.train.layers import Layers, TensorParallelLayers, split_of
-from lmforge_workloads.train.layout import Groups, Layout, stage_bounds
+from lmforge_workloads.train.layout import Groups, Layout
 from lmforge_workloads.train.model import GPT2Block, LlamaBlock, Piece, Transformer, named_parameters
 from lmforge_workloads.train.optimizer import adamw
+from lmforge_workloads.train.stages import Stages
 from lmforge_workloads.train.weights import Source
 from lmforge_workloads.train.zero_state import get_updates, set_updates, state_of
 
@@ -174,52 +173,6 @@ _SCALER = {
     "last_overflow": "last_overflow_iter",
     "hysteresis": "cur_hysteresis",
 }
-
-
-class Stages(PipelineModule):  # type: ignore[misc]
-    """The pieces as DeepSpeed's pipeline wants them; blocks are shared evenly."""
-
-    def __init__(self, parts: Sequence[Piece], layers: Layers, layout: Layout) -> None:
-        self._blocks = [index for index, part in enumerate(parts) if part.is_block]
-        topology = PipeModelDataParallelTopology(num_pp=layout.pipeline, num_mp=layout.tensor, num_dp=layout.data)
-        super().__init__(_specs(parts, layers), topology=topology, loss_fn=layers.loss)
-
-    def _partition_layers(self, method: str = "") -> None:
-        first, last = self._blocks[0], self._blocks[-1]
-        inner = [first + bound for bound in stage_bounds(len(self._blocks), self.num_stages)]
-        self.parts = [0, *inner[1:-1], len(self._layer_specs)]
-        assert last < self.parts[-1]
-        self._set_bounds(start=self.parts[self.stage_id], stop=self.parts[self.stage_id + 1])
-
-
-class _PieceSpec(LayerSpec):  # type: ignore[misc]
-    def __init__(self, piece: Piece) -> None:
-        super().__init__(nn.Module)
-        self.piece = piece
-
-    def build(self, log: bool = False) -> nn.Module:
-        return self.piece.build()
-
-
-class _TiedPieceSpec(TiedLayerSpec):  # type: ignore[misc]
-    def __init__(self, piece: Piece, forward_fn: Any = None) -> None:
-        super().__init__("embedding", nn.Module, forward_fn=forward_fn)
-        self.piece = piece
-
-    def build(self, log: bool = False) -> nn.Module:
-        return self.piece.build()
-
-
-def _specs(parts: Sequence[Piece], layers: Layers) -> list[LayerSpec]:
-    by_name = {part.name: part for part in parts}
-    shared = {part.tied_to for part in parts if part.tied_to}
-    specs: list[LayerSpec] = []
-    for part in parts:
-        if part.tied_to:
-            specs.append(_TiedPieceSpec(by_name[part.tied_to], lambda module, x: layers.logits(x, module.weight)))
-        else:
-            specs.append(_TiedPieceSpec(part) if part.name in shared else _PieceSpec(part))
-    return specs
 
 
 def config(settings: EngineSettings, layout: Layout, *, parameters: int, device: torch.device) -> dict[str, object]:

@@ -17,6 +17,8 @@ LAYOUTS = {
     "ZeRO 1": Case(data=2, zero=1),
     "ZeRO 2": Case(data=2, zero=2),
     "ZeRO 3": Case(data=2, zero=3),
+    "ZeRO 2, offloaded": Case(data=2, zero=2, offload=True),
+    "ZeRO 3, offloaded": Case(data=2, zero=3, offload=True),
     "tensor 2": Case(tensor=2),
     "pipeline 2": Case(pipeline=2),
     "tensor 2 x pipeline 2": Case(tensor=2, pipeline=2),

@@ -1,11 +1,15 @@
 """Pods that are killed, stopped, starved and fed with rubbish: what is left, and what they say of it."""
 
+import contextlib
 import ctypes
 import json
 import resource
 import shutil
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from pods import Pod, copy_tokens, finish, losses, pods, wait_for_checkpoint, wa
 from safetensors.torch import load_file, save_file
 from workload_builders import a_run, a_spec
 
-from lmforge_api.run import ExitCode, TrainingRun
+from lmforge_api.run import ExitCode, ProgressTarget, TrainingRun
 from lmforge_api.trainingjob import (
     Batch,
     Checkpointing,
@@ -142,6 +146,59 @@ def test_sigterm_saves_and_suspends(job: TrainingRun, uninterrupted: TrainingRun
     assert checkpoint.complete_steps(Path(job.store.root))[0] == words.step == words.progress.checkpoint.step
     finish(next_attempt(job))
     assert_same_result(job, uninterrupted)
+
+
+def test_the_operators_reply_suspends_too(job: TrainingRun) -> None:
+    with operator_that_stops_at(3) as url:
+        token = Path(job.store.root) / "token"
+        token.write_text("secret")
+        target = ProgressTarget(url=url, token_path=str(token))
+        long = job.spec.model_copy(update={"steps": 10_000})
+        with pods(job.model_copy(update={"progress": target, "spec": long})) as (pod,):
+            assert pod.exit_code() == ExitCode.SUSPENDED
+            assert checkpoint.complete_steps(Path(job.store.root))[0] == pod.words().step
+
+
+@contextlib.contextmanager
+def operator_that_stops_at(step: int) -> Iterator[str]:
+    """Answers progress posts, and asks for a stop once a report says this step."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            report = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.dumps({"stop": report["step"] >= step}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/progress"
+        server.shutdown()
+
+
+def test_a_smaller_attempt_takes_over(job: TrainingRun, uninterrupted: TrainingRun) -> None:
+    with pods(job) as (pod,):
+        wait_for_checkpoint(job)
+        pod.kill()
+    finish(next_attempt(job).model_copy(update={"processes_per_node": 1, "data_parallel": 1}))
+    assert list(losses(job).values()) == pytest.approx(list(losses(uninterrupted).values()), rel=1e-5)
+
+
+def test_dropout_is_the_same_after_a_kill(job: TrainingRun, tmp_path: Path, text: Path, tokens: Path) -> None:
+    dropped = ModelInit(architecture="gpt2", layers=2, hidden_size=32, heads=4, dropout=0.2)
+    spec = job.spec.model_copy(update={"model": ModelSource(init=dropped)})
+    killed = job.model_copy(update={"spec": spec})
+    whole = copy_tokens(a_job(tmp_path / "whole", text), tokens).model_copy(update={"spec": spec})
+    with pods(killed) as (pod,):
+        wait_for_checkpoint(killed)
+        pod.kill()
+    finish(next_attempt(killed))
+    finish(whole)
+    assert_same_result(killed, whole)
 
 
 def test_when_one_pod_is_stopped_all_stop_at_the_same_step(tmp_path: Path, text: Path, tokens: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from lmforge_api.trainingjob import Optimizer, Zero
+from lmforge_api.trainingjob import Optimizer, Zero, ZeroOffload
 from lmforge_workloads.train import checkpoint, model
 from lmforge_workloads.train.engine import Engine
 from lmforge_workloads.train.layers import Layers
@@ -59,6 +59,7 @@ class Case:
     steps: int = 20
     learning_rate: float = 1e-2
     recompute: bool = False
+    offload: bool = False
     load: Path | None = None
     """Checkpoint to begin from."""
     save: Path | None = None
@@ -161,7 +162,7 @@ def an_engine(case: Case, layout: Layout) -> Engine:
 
     settings = EngineSettings(
         optimizer=Optimizer(learning_rate=case.learning_rate),
-        zero=Zero(stage=case.zero),
+        zero=Zero(stage=case.zero, offload=ZeroOffload(optimizer="cpu" if case.offload else "none")),
         precision=case.precision,
         micro_batch=case.micro,
         accumulation=case.samples // case.data // case.micro,
