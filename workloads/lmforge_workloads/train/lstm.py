@@ -46,9 +46,7 @@ class LstmShape:
     def check_layout(self, *, tensor: int, pipeline: int) -> None:
         """Raise `UserError` where the model can't be cut so."""
         if tensor > 1 or pipeline > 1:
-            raise UserError(
-                "an lstm is trained data parallel only: set parallelism.tensor and pipeline to 1"
-            )
+            raise UserError("an lstm is trained data parallel only: set parallelism.tensor and pipeline to 1")
 
     def config(self) -> dict[str, object]:
         """Its config.json, and what loads it."""
