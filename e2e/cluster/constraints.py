@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from e2e.cluster.errors import ToolMissing
 from e2e.cluster.paths import REPOSITORY, Paths
@@ -13,6 +14,12 @@ HEADER = "# Written by `python -m e2e.cluster constraints` from uv.lock: do not 
 
 
 def write(paths: Paths) -> None:
+    for file, content in expected(paths).items():
+        if not file.exists() or file.read_text() != content:
+            file.write_text(content)
+
+
+def expected(paths: Paths) -> Mapping[Path, str]:
     """The torch image holds torch and what only torch needs; the train image holds the rest of that extra."""
     train = _export(paths, "train")
     without_torch = _export(paths, "train", "--prune", "torch")
@@ -21,11 +28,10 @@ def write(paths: Paths) -> None:
         "train/requirements.txt": without_torch,
         "operator/requirements.txt": _export(paths, "operator"),
     }
-    for name, lines in contents.items():
-        file = REPOSITORY / "images" / name
-        content = HEADER + "".join(f"{line}\n" for line in lines)
-        if not file.exists() or file.read_text() != content:
-            file.write_text(content)
+    return {
+        REPOSITORY / "images" / name: HEADER + "".join(f"{line}\n" for line in lines)
+        for name, lines in contents.items()
+    }
 
 
 def _export(paths: Paths, extra: str, *options: str) -> Sequence[str]:

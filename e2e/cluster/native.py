@@ -70,7 +70,7 @@ class NativeCluster:
         )
 
     def up(self) -> None:
-        prerequisites.install()
+        prerequisites.install(self.paths)
         binaries.ensure(self.paths, *NEEDED)
         with self._alone():
             with step("network, volumes and image registry"):
@@ -115,7 +115,7 @@ class NativeCluster:
 
     def images(self) -> Mapping[str, str]:
         """May run while `up` does: it needs the registry only, and serves those nodes that are there."""
-        prerequisites.install()
+        prerequisites.install(self.paths)
         self._start_registry()
         references = ImageBuilder(self.paths, Buildah(self.paths), self.registry, REGISTRY).build_all()
         with step("giving the images to the nodes"), ThreadPoolExecutor() as pool:

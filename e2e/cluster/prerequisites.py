@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from e2e.cluster.errors import ToolMissing
-from e2e.cluster.shell import run, step
+from e2e.cluster.paths import Paths
+from e2e.cluster.shell import locked, run, step
 
 # program -> the Debian package that brings it
 DEBIAN: Mapping[str, str] = {
@@ -24,20 +25,26 @@ DEBIAN: Mapping[str, str] = {
     "nsenter": "util-linux",
     "openssl": "openssl",
     "busybox": "busybox-static",
+    "sysctl": "procps",
+    "mkfs.ext4": "e2fsprogs",
 }
 
 
-def install() -> None:
+def install(paths: Paths) -> None:
     """Installs what is missing, or says with which command to do it."""
-    missing = sorted({package for program, package in DEBIAN.items() if not _present(program)})
     if os.geteuid() != 0:
         raise ToolMissing("The native cluster needs root. Run as root, or use CLUSTER=kind or CLUSTER=current.")
-    if not missing:
-        return
-    command = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
+    with locked(paths.cache / ".packages.lock"):
+        missing = sorted({package for program, package in DEBIAN.items() if not _present(program)})
+        if missing:
+            _install(missing)
+
+
+def _install(packages: Sequence[str]) -> None:
+    command = f"apt-get install -y --no-install-recommends {' '.join(packages)}"
     if not shutil.which("apt-get"):
-        raise ToolMissing(f"Missing: {' '.join(missing)}. On Debian: {command}")
-    with step(f"installing {' '.join(missing)}"):
+        raise ToolMissing(f"Missing: {' '.join(packages)}. On Debian: {command}")
+    with step(f"installing {' '.join(packages)}"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         run("apt-get", "update", env=environment)
         run(*command.split(), env=environment)

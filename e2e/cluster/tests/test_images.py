@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import images, layers
+from e2e.cluster import constraints, images, layers
 from e2e.cluster.__main__ import choose
 from e2e.cluster.errors import ClusterError, ToolMissing
-from e2e.cluster.paths import Paths
+from e2e.cluster.paths import Paths, default_paths
 
 REGISTRY = "registry.test"
 
@@ -37,6 +37,12 @@ def test_a_context_holds_the_sources_and_no_time_of_its_own(tmp_path: Path) -> N
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert files == set(contents.files)
     assert {path.stat().st_mtime for path in tmp_path.rglob("*")} == {images.FIXED_TIME}
+
+
+def test_what_images_install_is_what_uv_lock_says() -> None:
+    """When this fails: python -m e2e.cluster constraints"""
+    expected = constraints.expected(default_paths())
+    assert {file: file.read_text() for file in expected} == expected
 
 
 def storage_with(folder: Path) -> Path:
