@@ -22,7 +22,7 @@ class Storage(settings.Store):
 
     namespaces: list[str] = Field(
         [],
-        description="pvc: namespaces in which the chart makes the claim. In others the operator does, when needed.",
+        description="Namespaces in which the chart makes the claim. In others the operator does, when needed.",
     )
 
 

@@ -23,23 +23,13 @@ class Images(ApiModel):
 class Store(ApiModel):
     """Where checkpoints and artifacts go."""
 
-    type: Literal["pvc", "s3"] = Field("pvc", description="A claim in each namespace, or an S3 bucket.")
-    claim_name: str = Field("lmforge-store", description="pvc: name of the claim.")
-    create_claim: bool = Field(True, description="pvc: make the claim in a namespace that has none.")
-    storage_class: str | None = Field(None, description="pvc: class of a claim that is made. Default: the cluster's.")
-    size: Quantity = Field("50Gi", description="pvc: size of a claim that is made.")
-    access_modes: list[str] = Field(["ReadWriteMany"], min_length=1, description="pvc: of a claim that is made.")
+    claim_name: str = Field("lmforge-store", description="Name of the claim in each namespace.")
+    create_claim: bool = Field(True, description="Make the claim in a namespace that has none.")
+    storage_class: str | None = Field(None, description="Class of a claim that is made. Default: the cluster's.")
+    size: Quantity = Field("50Gi", description="Size of a claim that is made.")
+    access_modes: list[str] = Field(["ReadWriteMany"], min_length=1, description="Of a claim that is made.")
     mount_path: str = Field("/mnt/store", pattern="^/", description="Where pods see it.")
-    sub_path: str = Field("", description="Directory below the claim's root, or prefix below the bucket's.")
-    bucket: str | None = Field(None, description="s3: the bucket.")
-    endpoint: str | None = Field(None, description="s3: URL of the service, when it isn't AWS.")
-    secret_name: str | None = Field(None, description="s3: Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
-
-    @model_validator(mode="after")
-    def _complete(self) -> "Store":
-        if self.type == "s3" and not self.bucket:
-            raise ValueError("store.type s3 needs store.bucket")
-        return self
+    sub_path: str = Field("", description="Directory below the claim's root.")
 
 
 class Reports(ApiModel):

@@ -41,9 +41,6 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 
 {{/* What the operator reads, as lmforge_operator/settings.py wants it. */}}
 {{- define "lmforge.settings" -}}
-{{- if and (eq .Values.storage.type "s3") (not .Values.storage.bucket) -}}
-{{- fail "storage.type is s3: set storage.bucket" -}}
-{{- end -}}
 {{- $reports := dict
       "serviceUrl" (printf "https://%s:%v" (include "lmforge.reportsHost" .) .Values.reports.port)
       "port" .Values.reports.port

@@ -44,9 +44,8 @@ def test_helm_finds_nothing_wrong_with_the_chart(helm: Any) -> None:
         ({"replicas": "two"}, "/replicas"),
         ({"images": {"trainer": "x"}}, "trainer"),
         ({"images": {"train": ""}}, "/images/train"),
-        ({"storage": {"type": "nfs"}}, "/storage/type"),
+        ({"storage": {"type": "s3"}}, "type"),
         ({"storage": {"size": "much"}}, "/storage/size"),
-        ({"storage": {"type": "s3"}}, "storage.type is s3: set storage.bucket"),
         ({"settings": {"logLevel": "LOUD"}}, "/settings/logLevel"),
         ({"settings": {"queue": {"workers": 0}}}, "/settings/queue/workers"),
         ({"reports": {"tls": {"source": "secret"}}}, "reports.tls.source is secret: set reports.tls.secretName"),
@@ -72,7 +71,7 @@ def test_helm_refuses_values_that_make_no_sense(render: Any, values: dict[str, A
         {
             "watchNamespaces": ["research"],
             "images": {"train": "registry.example.org/train:1", "pullPolicy": "Always", "pullSecrets": ["registry"]},
-            "storage": {"type": "s3", "bucket": "models", "endpoint": "https://minio.example.org"},
+            "storage": {"claimName": "models", "storageClass": "fast", "createClaim": False},
             "reports": {"port": 9443},
             "metrics": {"port": 9090},
             "settings": {
