@@ -107,12 +107,14 @@ def micro_batches(training: Training, index: int) -> list[Tensor]:
 
 
 def evaluate(training: Training, done: int) -> None:
-    """Mean loss on the evaluation samples. Too few to go round all ranks are used again from the start."""
+    """Mean loss on as many evaluation samples as fill whole batches: the same ones in every layout.
+
+    Fewer than one batch are used again from the start.
+    """
     spec, layout = training.run.spec, training.layout
     training.reporter.update(stage="Evaluating")
-    at_once = spec.batch.micro * layout.data
-    rounds = max(1, len(training.evaluation_samples) // at_once)
-    share = rounds * spec.batch.micro
+    batches = max(1, len(training.evaluation_samples) // spec.batch.global_)
+    share = batches * spec.batch.global_ // layout.data
     first = layout.data_rank * share
     indices = [index % len(training.evaluation_samples) for index in range(first, first + share)]
     loss = training.engine.evaluate(_batches(training.evaluation_samples, indices, spec.batch.micro))
