@@ -16,7 +16,6 @@ from pathlib import Path
 
 from e2e.cluster.shell import wait_for
 
-MOUNT = Path("/sys/fs/cgroup")
 PARENT = "lmforge"
 # Under full load a node must still say that it is alive: its agents go before its pods, the cluster before the rest.
 AGENTS_WEIGHT = 8
@@ -74,11 +73,9 @@ class NodeGroup:
 
 
 def _trees() -> Sequence[Path]:
-    """Where each hierarchy is mounted; with version 2 there is one."""
-    if (MOUNT / "cgroup.controllers").exists():
-        return [MOUNT]
+    """Where each hierarchy is mounted: with version 2 there is one, and version 1 may have that one beside its own."""
     mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    return [Path(fields[1]) for fields in mounts if fields[2] == "cgroup"]
+    return [Path(fields[1]) for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
 
 
 def _make(folder: Path) -> None:

@@ -7,11 +7,10 @@ coming back with an empty disk; it also clears away whatever a crash has left.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from e2e.cluster import mounts, node_config
+from e2e.cluster import mounts, node_config, traces
 from e2e.cluster.cgroups import NodeGroup
 from e2e.cluster.network import NodeNetwork
 from e2e.cluster.paths import Paths
@@ -80,12 +79,10 @@ class Node:
     def remove(self) -> None:
         """Ends it and takes away all that is left of it."""
         self.stop()
-        self._remove_shim_sockets()
+        traces.remove(self.files, network=self.network.namespace)
         mounts.remove(self.files.folder)
         self.network.remove()
         self.group.remove()
-        for result in Path("/var/lib/cni/results").glob(f"{self.network.namespace}-*"):
-            result.unlink(missing_ok=True)
 
     def running(self) -> bool:
         return all(agent.running for agent in self._agents())
@@ -164,12 +161,6 @@ class Node:
             return succeeds("ctr", "-a", self.files.runtime_socket, "version", timeout=5)
 
         wait_for(answers, what=f"containerd of {self.name}", seconds=30, details=runtime.log_tail, interval=0.05)
-
-    def _remove_shim_sockets(self) -> None:
-        """Shims listen on sockets outside the node's folder; each container's folder says which."""
-        for address in self.files.containers.glob("io.containerd.runtime.v2.task/*/*/address"):
-            with suppress(OSError):
-                Path(address.read_text().removeprefix("unix://")).unlink(missing_ok=True)
 
 
 def upstream_name_servers() -> Sequence[str]:

@@ -41,7 +41,7 @@ def pod(
         "containers": [container],
     }
     if node:
-        spec["nodeName"] = node
+        spec["nodeSelector"] = {"kubernetes.io/hostname": node}
     if claim:
         spec["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
         container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
@@ -138,7 +138,7 @@ def test_bringing_it_up_again_changes_nothing_and_is_quick(cluster: NativeCluste
     before = {node.name: node.pids() for node in cluster.nodes}
     began = time.monotonic()
     cluster.up()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10  # about one second when nothing else runs
     assert {node.name: node.pids() for node in cluster.nodes} == before
 
 
