@@ -81,6 +81,7 @@ class Queue(ApiModel):
 
     workers: int = Field(16, ge=1, le=256, description="Reconciles at a time.")
     minimum_interval_seconds: float = Field(0.5, ge=0, description="Between two reconciles of the same object.")
+    patience_seconds: float = Field(0.5, ge=0, description="Children's changes within so long are looked at together.")
     backoff_base_seconds: float = Field(0.5, gt=0, description="First pause after a failure; doubles each time.")
     backoff_max_seconds: float = Field(300, gt=0, description="Longest pause.")
     reconcile_timeout_seconds: float = Field(60, gt=0, description="A reconcile that takes longer counts as failed.")

@@ -90,7 +90,8 @@ class Loop:
         metrics.ERRORS.labels(key.kind, type(error).__name__).inc()
         match error:
             case LeadershipLost():
-                return
+                # Either all work is cancelled next, or the lease is renewed late and this replica goes on.
+                self._queue.retry(key)
             case UserError():
                 log.info("%s", error, extra={"key": key})
                 await self._trouble.report(key, manifest, reason=error.reason, message=str(error))

@@ -90,7 +90,7 @@ class Runtime:
         self._tasks: list[asyncio.Task[None]] = []
         self.http_port = settings.http_port
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Gets the exception of a part that broke: the process should end."""
+        """Done when a part broke: the process should end, and be restarted."""
 
     async def start(self) -> None:
         """Returns when everything is under way; caches fill in the background."""
@@ -156,7 +156,9 @@ class Runtime:
         labels = metadata.get("labels") or {}
         kind, name = labels.get(OWNER_KIND), labels.get(OWNER_NAME)
         if kind and name:
-            self.queue.add(Key(kind, metadata["namespace"], name))
+            # A pod is scheduled, pulls, starts and gets ready in quick succession: one look is enough for all of it.
+            patience = 0.0 if _ending(child) else self.settings.queue.patience_seconds
+            self.queue.add(Key(kind, metadata["namespace"], name), after=patience)
 
     def _claim_changed(self, claim: Manifest) -> None:
         metadata = claim["metadata"]
@@ -274,7 +276,18 @@ class Runtime:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None and not self.failed.done():
-            self.failed.set_exception(task.exception() or RuntimeError(task.get_name()))
+            log.error("%s broke; the process ends", task.get_name(), exc_info=task.exception())
+            self.failed.set_result(None)
+
+
+def _ending(child: Manifest) -> bool:
+    """Whether something is over, or going: what the next attempt may wait for."""
+    status = child.get("status") or {}
+    if "deletionTimestamp" in child["metadata"] or status.get("phase") in ("Failed", "Succeeded"):
+        return True
+    if any(container.get("state", {}).get("terminated") for container in status.get("containerStatuses") or ()):
+        return True
+    return any(condition["type"] in ("Complete", "Failed") for condition in status.get("conditions") or ())
 
 
 def _now() -> datetime:

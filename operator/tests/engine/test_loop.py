@@ -277,6 +277,25 @@ async def test_losing_the_lease_in_the_middle_of_work_leaves_nothing_stuck(api_s
         await eventually(lambda: world.runtime.queue.depths()["active"] == 0)
 
 
+async def test_what_met_the_fence_is_tried_again_when_the_lease_is_renewed_late(api_server: ApiServer) -> None:
+    async def story(context: Context, manifest: Manifest) -> None:
+        meta = manifest["metadata"]
+        if not manifest.get("status"):
+            await context.kube.write_status(
+                TRAINING_JOBS, meta["namespace"], meta["name"], {"phase": "Running"}, uid=meta["uid"]
+            )
+
+    async with running(api_server, story) as world:
+        await eventually(lambda: world.runtime.elector.leads)
+        names = [f"t{number}" for number in range(6)]
+        for name in names:
+            world.runtime.elector._valid_until = 0.0  # as if the machine had been too slow to renew
+            await world.create(name)
+            await asyncio.sleep(0.05)
+        for name in names:
+            await eventually(lambda name=name: world.status(name))
+
+
 async def test_a_deleted_object_is_forgotten(api_server: ApiServer) -> None:
     async def story(context: Context, manifest: Manifest) -> float:
         return 3600.0
