@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from worlds import CONTEXT
+from worlds import CONTEXT, start
 
 from lmforge_api.run import ExitReport, Rendezvous, TrainingRun
 from lmforge_workloads.train import checkpoint, data, launch, metrics
@@ -60,7 +60,7 @@ def pods(run: TrainingRun, *, before: Callable[[], None] | None = None) -> Itera
         log = Path(run.store.root) / f"attempt-{run.attempt}-pod-{node}.log"
         mine = run.model_copy(update={"termination_log": str(log.with_suffix(".words"))})
         process = CONTEXT.Process(target=_pod, args=(mine, node, log, before))
-        process.start()
+        start(process)
         started.append(Pod(process, mine, log))
     try:
         yield started

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -195,7 +197,7 @@ def run_world(size: int, program: Callable[..., Any], *arguments: Any, timeout: 
         target = (program, rank, size, store.port, sender, arguments)
         processes.append(CONTEXT.Process(target=_rank, args=target, daemon=True))
         receivers.append(receiver)
-        processes[-1].start()
+        start(processes[-1])
         sender.close()
     try:
         return _collect(receivers, time.monotonic() + timeout)
@@ -203,6 +205,15 @@ def run_world(size: int, program: Callable[..., Any], *arguments: Any, timeout: 
         for process in processes:
             process.kill()
             process.join()
+
+
+def start(process: BaseProcess) -> None:
+    """Start a process that doesn't import the test runner, as it would to find its `__main__`."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _collect(receivers: list[Connection], deadline: float) -> list[Any]:
