@@ -179,6 +179,8 @@ class NativeCluster:
         names = {node.name for node in self.nodes}
 
         def ready() -> bool:
+            for node in self.nodes:
+                node.require_running()
             path = '{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}'
             try:
                 states = self.control_plane.kubectl("get", "nodes", "-o", f"jsonpath={path}").split()
@@ -194,6 +196,7 @@ class NativeCluster:
         for node in self.nodes:
 
             def answered(node: Node = node) -> bool:
+                node.require_running()
                 return succeeds("nsenter", f"--net={node.network.namespace_file}", *question, timeout=10)
 
             wait_for(answered, what=f"an answer from DNS to {node.name}", seconds=90, interval=0.2)

@@ -87,6 +87,11 @@ class Node:
     def running(self) -> bool:
         return all(agent.running for agent in self._agents())
 
+    def require_running(self) -> None:
+        """StartError, with the end of its log, when an agent has ended."""
+        for agent in self._agents():
+            agent.require_running()
+
     def pids(self) -> Sequence[int | None]:
         """Of its agents: the same as long as it wasn't restarted."""
         return [agent.pid for agent in self._agents()]

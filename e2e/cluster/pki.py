@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from e2e.cluster.shell import run
+from e2e.cluster.shell import locked, run
 
 # openssl's own configuration would mark every certificate as an authority.
 OPENSSL_CONFIG = "[req]\ndistinguished_name = name\n[name]\n"
@@ -42,26 +43,33 @@ class Authority:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         (self.folder / "openssl.cnf").write_text(OPENSSL_CONFIG)
-        if not self.certificate.exists():
-            self._request(Identity(self.certificate, self.key), "/CN=lmforge-ca", ["basicConstraints=critical,CA:TRUE"])
+        own = Identity(self.certificate, self.key)
+        with self._alone():
+            if not self.certificate.exists():
+                self._request(own, "/CN=lmforge-ca", ["basicConstraints=critical,CA:TRUE"])
 
     def sign(self, name: str, *, user: str, groups: Sequence[str] = (), hosts: Sequence[str] = ()) -> Identity:
         """A certificate for ``user`` in ``groups`` (to Kubernetes: CN and O), valid for ``hosts`` as a server's."""
         identity = Identity(self.folder / f"{name}.crt", self.folder / f"{name}.key")
-        if not identity.certificate.exists():
-            subject = "".join(f"/O={group}" for group in groups) + f"/CN={user}"
-            extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=clientAuth,serverAuth"]
-            if hosts:
-                extensions.append("subjectAltName=" + ",".join(_alternative_name(host) for host in hosts))
-            self._request(identity, subject, extensions, "-CA", str(self.certificate), "-CAkey", str(self.key))
+        subject = "".join(f"/O={group}" for group in groups) + f"/CN={user}"
+        extensions = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=clientAuth,serverAuth"]
+        if hosts:
+            extensions.append("subjectAltName=" + ",".join(_alternative_name(host) for host in hosts))
+        with self._alone():
+            if not identity.certificate.exists():
+                self._request(identity, subject, extensions, "-CA", str(self.certificate), "-CAkey", str(self.key))
         return identity
 
     def key_pair(self, name: str) -> Identity:
         """A private key and its public key, for signing service account tokens."""
         pair = Identity(self.folder / f"{name}.pub", self.folder / f"{name}.key")
-        if not pair.certificate.exists():
-            run("openssl", "genrsa", "-out", pair.key, "2048")
-            run("openssl", "rsa", "-in", pair.key, "-pubout", "-out", pair.certificate)
+        with self._alone():
+            if not pair.certificate.exists():
+                run("openssl", "genrsa", "-out", pair.key, "2048")
+                public = run("openssl", "rsa", "-in", pair.key, "-pubout")
+                new = pair.certificate.with_suffix(".new")
+                new.write_text(public)
+                new.rename(pair.certificate)
         return pair
 
     def kubeconfig(self, path: Path, *, server: str, identity: Identity, namespace: str = "default") -> Path:
@@ -93,6 +101,10 @@ class Authority:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         return path
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Two nodes that start at once ask for the same certificate: one's key must not meet the other's."""
+        return locked(self.folder / ".lock")
 
     def _request(self, identity: Identity, subject: str, extensions: Sequence[str], *signer: str) -> None:
         new = identity.certificate.with_suffix(".new")  # renamed when whole: a crash leaves nothing half made
