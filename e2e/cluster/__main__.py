@@ -1,4 +1,5 @@
-"""python -m e2e.cluster up | down | status | images | env | tools | constraints | stop-node NAME | start-node NAME
+"""python -m e2e.cluster up | down | clean | status | images | env | tools | constraints
+python -m e2e.cluster stop-node NAME | start-node NAME
 
 CLUSTER chooses the kind of cluster: native (the default), kind, or current (the kubeconfig's context).
 """
@@ -9,13 +10,14 @@ import argparse
 import os
 import sys
 
-from e2e.cluster import binaries, constraints
+from e2e.cluster import binaries, constraints, mounts
 from e2e.cluster.current import CurrentCluster
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.interface import Cluster
 from e2e.cluster.kind import KindCluster
 from e2e.cluster.native import NativeCluster
 from e2e.cluster.paths import Paths, default_paths
+from e2e.cluster.shell import step
 
 
 def choose(kind: str, paths: Paths, *, nodes: int) -> Cluster:
@@ -40,6 +42,9 @@ def main(arguments: list[str]) -> int:
                 cluster.up()
             case "down":
                 cluster.down()
+            case "clean":
+                cluster.down()
+                clean(paths)
             case "status":
                 print(cluster.status())
             case "images":
@@ -61,9 +66,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def clean(paths: Paths) -> None:
+    """Removes what `down` keeps for the next time: images and Kubernetes' programs."""
+    for folder in (paths.cache / "buildah", paths.cache / "registry", paths.bin):
+        with step(f"removing {folder}"):
+            mounts.remove(folder)
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description=__doc__)
-    commands = ("up", "down", "status", "images", "env", "tools", "constraints", "stop-node", "start-node")
+    commands = ("up", "down", "clean", "status", "images", "env", "tools", "constraints", "stop-node", "start-node")
     parser.add_argument("command", choices=commands)
     parser.add_argument("names", nargs="*", help="programs for `tools`, a node for `stop-node` and `start-node`")
     parser.add_argument("--cluster", default=os.environ.get("CLUSTER", "native"))

@@ -9,4 +9,7 @@ status: venv ## What runs in the cluster, and what doesn't
 env: venv ## Shell lines that point kubectl to the cluster: eval "$$(make env)"
 	@$(PY) -m e2e.cluster env
 
-.PHONY: tools status env
+clean-cache: venv ## Remove the cluster with its caches too: images and Kubernetes' programs
+	@$(PY) -m e2e.cluster clean
+
+.PHONY: tools status env clean-cache
