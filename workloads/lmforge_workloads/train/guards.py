@@ -90,6 +90,7 @@ class StopSignal:
     def install(self) -> None:
         """Handle SIGTERM; SIGUSR1 dumps stacks."""
         signal.signal(signal.SIGTERM, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked while this process was forked
         faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
 
     def defer(self) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lmforge_api.run import ExitCode, ExitReport, TrainingRun
 from lmforge_workloads.common import logs
-from lmforge_workloads.common.exits import write_exit_report
+from lmforge_workloads.common.exits import Suspended, last_words, write_exit_report
 from lmforge_workloads.train.startup import import_libraries
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def run_pod(run: TrainingRun, *, node_rank: int) -> int:
     """Run this pod's ranks; the exit code for the pod."""
     started = time.time()
     listener = _listen(run) if node_rank == 0 else None
+    ranks: dict[int, int] = {}  # process id -> rank, of those that run
+    _forward_sigterm(ranks, run)
     accelerator = run.spec.resources.accelerator is not None
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(run)))
     import_libraries(cuda=accelerator, tensor_parallel=run.spec.parallelism.tensor > 1)
@@ -55,11 +57,13 @@ def run_pod(run: TrainingRun, *, node_rank: int) -> int:
     log.info("libraries imported in %.1f s", time.time() - started)
     words = Path(tempfile.mkdtemp(prefix="lmforge-"))
     try:
-        children = {}
+        # A SIGTERM that comes while ranks are forked waits until all of them are there, and can handle it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         for local_rank in range(run.processes_per_node):
             rank = node_rank * run.processes_per_node + local_rank
-            children[_fork(life, run, rank, local_rank, words, listener, started)] = rank
-        ending = supervise(children, words)
+            ranks[_fork(life, run, rank, local_rank, words, listener, started)] = rank
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        ending = supervise(ranks, words)
     finally:
         shutil.rmtree(words, ignore_errors=True)
     if ending.report is not None:
@@ -67,10 +71,9 @@ def run_pod(run: TrainingRun, *, node_rank: int) -> int:
     return ending.code
 
 
-def supervise(children: dict[int, int], words: Path) -> Ending:
+def supervise(running: dict[int, int], words: Path) -> Ending:
     """Wait for the ranks (process id -> rank). When one fails, end the others and tell the cause."""
-    _forward_sigterm(children)
-    running, endings, deadline = dict(children), list[Ending](), float("inf")
+    endings, deadline = list[Ending](), float("inf")
     while running and time.monotonic() < deadline:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process == 0:
@@ -197,10 +200,14 @@ def _listen(run: TrainingRun) -> socket.socket:
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
-def _forward_sigterm(children: dict[int, int]) -> None:
+def _forward_sigterm(ranks: dict[int, int], run: TrainingRun) -> None:
+    """To the ranks, which save; before there are any, there is nothing to save."""
+
     def forward(number: int, frame: FrameType | None) -> None:
         log.info("asked to stop")
-        _signal(children, signal.SIGTERM)
+        if not ranks:
+            os._exit(last_words(run.termination_log, Suspended("stopped before its ranks were started")))
+        _signal(ranks, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, forward)
 

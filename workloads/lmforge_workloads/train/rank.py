@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from lmforge_api.run import ExitCode, ExitReport, ProgressReport, TrainingRun
 from lmforge_workloads.common import artifact
-from lmforge_workloads.common.exits import HangDetected, PeerLost, last_words, write_exit_report
+from lmforge_workloads.common.exits import HangDetected, PeerLost, classify, last_words, write_exit_report
 from lmforge_workloads.common.progress import Reporter
 from lmforge_workloads.train import baselines, checkpoint, data, export
 from lmforge_workloads.train.engine import Engine
@@ -49,13 +49,14 @@ class Place:
 def live(run: TrainingRun, place: Place) -> ExitCode:
     """Run to the end and say how it went. Never raises."""
     stop = StopSignal()
-    stop.install()
     first = ProgressReport(attempt=run.attempt, steps=run.spec.steps)
     with Reporter(run.progress if place.rank == 0 else None, first) as reporter:
         try:
+            stop.install()
             _work(run, place, reporter, stop)
         except BaseException as error:
-            log.error("rank %d ends: %s", place.rank, error, exc_info=not isinstance(error, SystemExit))
+            unknown = classify(error).exit_code == ExitCode.INTERNAL
+            log.error("rank %d ends: %s", place.rank, error, exc_info=unknown)
             report = reporter.report
             return last_words(place.words, error, step=report.step, rank=place.rank, progress=report)
         reporter.update(stage="Finished")

@@ -21,6 +21,7 @@ def import_libraries(*, cuda: bool, tensor_parallel: bool) -> None:
     # Deprecations inside of these libraries are theirs to deal with.
     warnings.filterwarnings("ignore", module=r"(torch|deepspeed|megatron)\.")
     import deepspeed
+    import torch
 
     # DeepSpeed's all-reduce over shared memory is compiled with g++ when it is first used, and works in one pod only.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -28,6 +29,7 @@ def import_libraries(*, cuda: bool, tensor_parallel: bool) -> None:
         importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
         if tensor_parallel:
             importlib.import_module("megatron.core.tensor_parallel")
+    assert not torch.cuda.is_initialized(), "CUDA was started before the fork"  # type: ignore[no-untyped-call]
     if not cuda:
         _leave_compiler_alone()
         # torch computes in fp16 on every CPU, if slowly; DeepSpeed asks whether oneDNN is fast at it.

@@ -148,6 +148,15 @@ def test_sigterm_saves_and_suspends(job: TrainingRun, uninterrupted: TrainingRun
     assert_same_result(job, uninterrupted)
 
 
+def test_sigterm_at_any_moment_of_the_start_is_heard(job: TrainingRun) -> None:
+    for delay in (0.0, 0.05, 0.2, 0.5):
+        with pods(job) as (pod,):
+            time.sleep(delay)
+            pod.process.terminate()
+            assert pod.exit_code() in (ExitCode.SUSPENDED, ExitCode.TERMINATED), pod.log.read_text()
+    assert not (Path(job.store.root) / "artifact").exists()
+
+
 def test_the_operators_reply_suspends_too(job: TrainingRun) -> None:
     with operator_that_stops_at(3) as url:
         token = Path(job.store.root) / "token"
