@@ -1,4 +1,4 @@
-"""Load for bench (b): creates TrainingJobs as fast as the API server takes them, and notes when what has come of them."""
+"""Load for bench (b): creates TrainingJobs as fast as the API server takes them, and notes what comes of them."""
 
 import asyncio
 import time
@@ -63,7 +63,7 @@ class Observer:
     async def until(self, holds: Callable[[], bool], *, seconds: float, what: str) -> None:
         async with asyncio.timeout(seconds):
             try:
-                while not holds():
+                while not holds():  # noqa: ASYNC110 (tallies tell nobody)
                     await asyncio.sleep(0.02)
             except asyncio.CancelledError:
                 raise TimeoutError(f"{what}: {self.summary()}") from None
@@ -104,7 +104,7 @@ class Observer:
 
 
 def _is_scheduled(condition: Manifest) -> bool:
-    return condition["type"] == ConditionType.SCHEDULED and condition["status"] == "True"
+    return bool(condition["type"] == ConditionType.SCHEDULED and condition["status"] == "True")
 
 
 @asynccontextmanager

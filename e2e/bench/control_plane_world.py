@@ -1,6 +1,7 @@
 """What bench (b) runs against: a real etcd, API server, controller manager and scheduler, KWOK playing the pods,
 and the operator as a process of its own whose CPU time and memory are read from /proc."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from e2e.cluster.control_plane import API, SCHEDULING, ControlPlane, Settings
 from e2e.cluster.paths import REPOSITORY
+from e2e.cluster.shell import wait_for
 
 STAGES = Path(__file__).with_name("control_plane_stages.yaml")
 NAMESPACE = "bench"
@@ -65,10 +67,16 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
     with ControlPlane(folder, components=(*API, *SCHEDULING, "kwok"), settings=settings) as running:
         crds = REPOSITORY / "crds"
         running.kubectl("apply", "--server-side", "-f", crds)
-        running.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", crds)
+        wait_for(lambda: _are_established(running), what="the CRDs to be established", seconds=60)
         running.kubectl("apply", "-f", "-", stdin=WORLD)
         running.kubectl("wait", "--for=condition=Ready", "--timeout=30s", "node/played")
         yield running
+
+
+def _are_established(running: ControlPlane) -> bool:
+    items = json.loads(running.kubectl("get", "crds", "-o", "json"))["items"]
+    met = [{each["type"]: each["status"] for each in item["status"].get("conditions") or ()} for item in items]
+    return all(conditions.get("Established") == "True" for conditions in met)
 
 
 @dataclass

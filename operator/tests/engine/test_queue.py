@@ -34,6 +34,7 @@ async def taken(queue: WorkQueue[str]) -> list[str]:
             await asyncio.sleep(0)
         if not task.done():
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
             return keys
         keys.append(task.result())
 

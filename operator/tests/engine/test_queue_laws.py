@@ -91,6 +91,7 @@ class QueueMachine(RuleBasedStateMachine):
             if task.done():
                 return task.result()
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
             return None
 
         taken = self.loop.run_until_complete(attempt())
