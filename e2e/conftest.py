@@ -43,9 +43,9 @@ def lmforge(cluster: NativeCluster, images: Mapping[str, str], paths: Paths) -> 
 
 @pytest.fixture(scope="session")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """python-docs: two megabytes of Python's documentation; little: a tenth of one."""
+    """python-docs: 1.2 MB of Python's documentation; little: a tenth of that."""
     folder = tmp_path_factory.mktemp("corpus")
-    for name, megabytes in (("python-docs", 2.0), ("little", 0.1)):
+    for name, megabytes in (("python-docs", 1.2), ("little", 0.1)):
         corpus.slice_of(corpus.python_documentation(), megabytes=megabytes, target=folder / name)
     return folder
 
