@@ -8,7 +8,6 @@ UV := $(CACHE)/uv/bin/uv
 PY := .venv/bin/python
 export CLUSTER ?= native
 export NODES ?= 2
-export UV_LINK_MODE ?= hardlink
 # Training processes share two cores in tests: one thread each.
 export OMP_NUM_THREADS ?= 1
 
@@ -68,5 +67,7 @@ bench: images ## All benches (see README for what each measures)
 
 clean: ## Remove what builds left in the tree
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+include e2e/cluster/cluster.mk
 
 .PHONY: help venv demo up images down generate check format test-fast test bench clean
