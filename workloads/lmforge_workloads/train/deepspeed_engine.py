@@ -205,9 +205,14 @@ def config(settings: EngineSettings, layout: Layout, *, parameters: int, device:
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": settings.precision == "bf16"},
         "fp16": {"enabled": settings.precision == "fp16", "hysteresis": 1},
-        "data_types": {"grad_accum_dtype": "fp32"},
+        "data_types": {"grad_accum_dtype": _accumulation_dtype(settings, layout)},
         "steps_per_print": None,
     }
+
+
+def _accumulation_dtype(settings: EngineSettings, layout: Layout) -> str:
+    """Of gradients. DeepSpeed adds up a tied embedding's two gradients where fp16 puts them, not fp32 accumulation."""
+    return "fp16" if settings.precision == "fp16" and layout.pipeline > 1 else "fp32"
 
 
 def _mark_for_norm(module: nn.Module, layout: Layout) -> None:

@@ -105,3 +105,4 @@ def test_accumulating_two_micro_batches_is_one_of_twice_the_size() -> None:
 def test_bf16_follows_fp32_at_its_own_precision(layout: Case, single: dict[str, tuple[Case, Run]]) -> None:
     run = run_case(replace(layout, precision="bf16"))
     assert run.losses == pytest.approx(single["llama"][1].losses, rel=3e-2)
+    assert run.norms[0] == pytest.approx(single["llama"][1].norms[0], rel=1e-2)

@@ -65,6 +65,13 @@ def test_fp16_skips_a_planted_infinity_and_lowers_its_scale() -> None:
     assert all(loss < 10 for loss in run.losses)
 
 
+def test_fp16_in_a_pipeline_follows_fp32() -> None:
+    expected = run_case(Case(steps=10))
+    run = run_case(Case(pipeline=2, precision="fp16", zero=1, steps=10))
+    assert run.norms[0] == pytest.approx(expected.norms[0], rel=1e-2)
+    assert run.losses == pytest.approx(expected.losses, rel=2e-2)
+
+
 def test_fp16_resumes_with_its_loss_scale(tmp_path: Path) -> None:
     whole = Case(precision="fp16", zero=1, steps=8, plant_infinity_at=2)
     half = replace(whole, steps=4, save=tmp_path)
