@@ -2,6 +2,7 @@
 
 from lmforge_operator.kube.cache import Projection
 from lmforge_operator.kube.resources import Manifest
+from lmforge_operator.labels import COMPLETION_INDEX
 
 __all__ = ["Projection", "claim", "custom_resource", "job", "metadata", "only_metadata", "phase", "pod"]
 
@@ -18,7 +19,9 @@ METADATA = (
     "annotations",
 )
 OWN_ANNOTATIONS = "lmforge.dev/"
-POD_STATUS = ("phase", "reason", "message", "conditions", "podIP", "startTime")
+CHILD_LABELS = (OWN_ANNOTATIONS, COMPLETION_INDEX)
+POD_STATUS = ("phase", "reason", "message", "podIP", "startTime")
+CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
 CONTAINER_STATUSES = ("containerStatuses", "initContainerStatuses")
 CONTAINER_STATUS = ("name", "ready", "restartCount", "state", "lastState", "image")
 JOB_SPEC = ("suspend", "parallelism", "completions")
@@ -33,9 +36,16 @@ def metadata(manifest: Manifest) -> Manifest:
     return kept | ({"annotations": own} if own else {})
 
 
+def _child(manifest: Manifest) -> Manifest:
+    """The same, less the labels that others put on children: there are several of them for each of ours."""
+    kept = metadata(manifest)
+    labels = kept.get("labels") or {}
+    return kept | {"labels": {name: value for name, value in labels.items() if name.startswith(CHILD_LABELS)}}
+
+
 def only_metadata(manifest: Manifest) -> Manifest:
     """For children that nothing changes but us: Services, ConfigMaps."""
-    return {"metadata": metadata(manifest)}
+    return {"metadata": _child(manifest)}
 
 
 def custom_resource(manifest: Manifest) -> Manifest:
@@ -47,7 +57,7 @@ def custom_resource(manifest: Manifest) -> Manifest:
 def job(manifest: Manifest) -> Manifest:
     """A Job's size and status."""
     return {
-        "metadata": metadata(manifest),
+        "metadata": _child(manifest),
         "spec": _some(manifest.get("spec"), JOB_SPEC),
         "status": manifest.get("status") or {},
     }
@@ -57,11 +67,12 @@ def pod(manifest: Manifest) -> Manifest:
     """Where a pod is, how its containers are, and why."""
     full = manifest.get("status") or {}
     status = _some(full, POD_STATUS)
+    status["conditions"] = [_some(condition, CONDITION) for condition in full.get("conditions") or ()]
     for name in CONTAINER_STATUSES:
         if full.get(name):
             status[name] = [_some(container, CONTAINER_STATUS) for container in full[name]]
     return {
-        "metadata": metadata(manifest),
+        "metadata": _child(manifest),
         "spec": _some(manifest.get("spec"), ("nodeName",)),
         "status": status,
     }

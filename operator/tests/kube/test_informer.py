@@ -127,7 +127,7 @@ async def test_a_relist_makes_up_for_deletions_that_nobody_saw(api_server: ApiSe
         await others.delete(CONFIG_MAPS, namespace, "goes")
         await others.create(CONFIG_MAPS, config_map(namespace, "new", owner="o"))
         changed = config_map(namespace, "changes", owner="o")
-        changed["metadata"]["labels"]["another"] = "label"
+        changed["metadata"]["labels"]["lmforge.dev/another"] = "label"
         await others.apply(CONFIG_MAPS, changed)
         assert world.changes == []
         world.may_connect.set()
