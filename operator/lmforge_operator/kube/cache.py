@@ -53,7 +53,7 @@ class Cache:
         if former is not None and version <= former.version and former.uid == metadata["uid"]:
             return False
         # The version is kept beside the data: alone it makes no difference worth a reconcile.
-        data = orjson.dumps(self.project(manifest))
+        data = _exact(orjson.dumps(self.project(manifest)))
         if former is not None and former.data == data:
             former.version = version
             return False
@@ -131,3 +131,8 @@ class Cache:
         manifest: Manifest = orjson.loads(entry.data)
         manifest["metadata"]["resourceVersion"] = str(entry.version)
         return manifest
+
+
+def _exact(data: bytes) -> bytes:
+    """A copy of just its size: orjson's buffer keeps the room that it grew into, several times as much."""
+    return bytes(memoryview(data))
