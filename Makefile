@@ -8,6 +8,8 @@ UV := $(CACHE)/uv/bin/uv
 PY := .venv/bin/python
 export CLUSTER ?= native
 export NODES ?= 2
+# Some machines forbid Python to keep bytecode; importing torch and DeepSpeed then takes three times as long.
+unexport PYTHONDONTWRITEBYTECODE
 # Training processes share two cores in tests: one thread each.
 export OMP_NUM_THREADS ?= 1
 
