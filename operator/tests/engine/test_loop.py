@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 import pytest
 from apiserver import ApiServer
-from worlds import Manifest, config_map, eventually, new_namespace, open_kube, training_job
+from real_api import Manifest, config_map, eventually, new_namespace, open_kube, training_job
 
 from lmforge_operator.engine.context import Context
 from lmforge_operator.engine.runtime import Runtime

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from apiserver import ApiServer
-from worlds import Manifest, eventually, new_namespace, open_kube, training_job
+from real_api import Manifest, eventually, new_namespace, open_kube, training_job
 
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.resources import CONFIG_MAPS, JOBS, LEASES, TRAINING_JOBS

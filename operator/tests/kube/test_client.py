@@ -2,7 +2,7 @@
 
 import pytest
 from apiserver import ApiServer
-from worlds import config_map, new_namespace, open_kube, training_job
+from real_api import config_map, new_namespace, open_kube, training_job
 
 from lmforge_operator.errors import Forbidden, Invalid, LeadershipLost, NotFound, Transient
 from lmforge_operator.kube.connection import Connection, connect

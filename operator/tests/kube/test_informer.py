@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from apiserver import ApiServer
-from worlds import config_map, eventually, new_namespace, open_kube
+from real_api import config_map, eventually, new_namespace, open_kube
 
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from apiserver import ApiServer
-from worlds import new_namespace, open_kube
+from real_api import new_namespace, open_kube
 
 from lmforge_operator.errors import LeadershipLost
 from lmforge_operator.kube.client import Kube

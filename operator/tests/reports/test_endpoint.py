@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from apiserver import ApiServer
-from worlds import new_namespace, open_kube, pod, training_job
+from real_api import new_namespace, open_kube, pod, training_job
 
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.resources import PODS, TRAINING_JOBS, Key, Manifest
