@@ -7,6 +7,7 @@ perhaps a staging directory that `sweep` removes. No manifest, no artifact.
 
 import hashlib
 import os
+import posixpath
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmforge_api.artifact import MANIFEST_NAME, FileEntry, Manifest
+from lmforge_workloads.common.store import Location
 
 _STAGING = ".staging-"
 _RETIRED = ".retired-"
@@ -82,6 +84,21 @@ def read_manifest(directory: Path) -> Manifest | None:
         return Manifest.model_validate_json((directory / MANIFEST_NAME).read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def digest_of(place: Location) -> str:
+    """Identity of a directory anywhere: what its manifest says, or what a manifest of its files would say."""
+    listed = place.join(MANIFEST_NAME)
+    if listed.exists():
+        return Manifest.model_validate_json(listed.read()).digest
+    files = {posixpath.relpath(file.path, place.path): _entry_at(file) for file in place.files()}
+    return Manifest(kind="", created_by="", files=files).digest
+
+
+def _entry_at(file: Location) -> FileEntry:
+    with file.open() as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+        return FileEntry(size=content.tell(), sha256=digest)
 
 
 def verify(directory: Path) -> list[Problem]:

@@ -22,6 +22,7 @@ from lmforge_api.run import TrainingRun
 from lmforge_api.trainingjob import TokenizerTraining
 from lmforge_workloads.common import artifact
 from lmforge_workloads.common.exits import DataError, HangDetected
+from lmforge_workloads.common.store import locate
 from lmforge_workloads.train import tokenizer as tokenizers
 from lmforge_workloads.train.indexed import IndexedDataset, IndexedWriter, token_dtype
 from lmforge_workloads.train.order import EvaluationSamples, SampleOrder
@@ -78,7 +79,8 @@ class Data:
 
     def inputs(self) -> list[InputStatus]:
         """What it was made of, by digest."""
-        names = [name for name in ("dataset", "evaluation", "tokenizer") if f"{name}.digest" in self.metadata]
+        known = ("dataset", "evaluation", "tokenizer", "model")
+        names = [name for name in known if f"{name}.digest" in self.metadata]
         return [
             InputStatus(name=name, uri=self.metadata[f"{name}.uri"], digest=self.metadata[f"{name}.digest"])
             for name in names
@@ -150,6 +152,8 @@ def _write(run: TrainingRun, staged: Path, on_progress: OnProgress) -> dict[str,
     digests["tokenizer"] = "sha256:" + hashlib.sha256(tokenizer.files["tokenizer.json"]).hexdigest()
     uris = {"dataset": text.uri, "evaluation": evaluation.uri if evaluation else ""}
     uris["tokenizer"] = run.tokenizer_path or run.model_path or ""
+    if run.model_path:
+        uris["model"], digests["model"] = run.model_path, artifact.digest_of(locate(run.model_path))
     return {
         "vocabulary": str(tokenizer.vocabulary),
         **{name: str(count) for name, count in counts.items()},

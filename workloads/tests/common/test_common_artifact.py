@@ -7,6 +7,7 @@ import pytest
 
 from lmforge_api.artifact import FileEntry
 from lmforge_workloads.common import artifact
+from lmforge_workloads.common.store import locate
 
 
 def make(destination: Path, files: dict[str, bytes]) -> None:
@@ -28,6 +29,15 @@ def test_a_written_directory_has_a_manifest_of_every_file(tmp_path: Path) -> Non
         path: (len(content), hashlib.sha256(content).hexdigest()) for path, content in FILES.items()
     }
     assert artifact.verify(tmp_path / "a") == []
+
+
+def test_a_directory_has_the_same_identity_with_and_without_its_manifest(tmp_path: Path) -> None:
+    make(tmp_path / "a", FILES)
+    manifest = artifact.read_manifest(tmp_path / "a")
+    assert manifest is not None
+    assert artifact.digest_of(locate(str(tmp_path / "a"))) == manifest.digest
+    (tmp_path / "a/manifest.json").unlink()
+    assert artifact.digest_of(locate(f"file://{tmp_path}/a")) == manifest.digest
 
 
 def test_its_digest_depends_on_contents_and_not_on_time_or_place(tmp_path: Path) -> None:

@@ -104,6 +104,9 @@ def test_training_can_go_on_from_it(name: str, prepared: Data, tmp_path: Path) -
             torch.testing.assert_close(source.tensor(key, parameter.shape), parameter.detach(), rtol=0, atol=0)
     again = tokens.prepare(a_run(tmp_path / "next", dataset=write_text(tmp_path), model_path=f"file://{directory}"))
     assert again.vocabulary == prepared.vocabulary
+    manifest = artifact.read_manifest(directory)
+    assert manifest is not None
+    assert {each.name: each.digest for each in again.inputs()}["model"] == manifest.digest
 
 
 def write_text(directory: Path) -> Path:
