@@ -108,13 +108,17 @@ def kube_of(paths: Paths, kubeconfig: Path) -> Kube:
     return Kube(kubeconfig, paths.bin)
 
 
-def install(kube: Kube, images: Mapping[str, str], *, values: Sequence[str] = ()) -> None:
-    """Installs or upgrades the chart and waits until it is ready."""
+def install(
+    kube: Kube, images: Mapping[str, str], *, values: Sequence[str] = (), objects: Mapping[str, object] | None = None
+) -> None:
+    """Installs or upgrades the chart and waits until it is ready. `objects` is for what `--set` has no words for."""
     settings = [f"images.operator={images['operator']}", f"images.train={images['train']}", *values]
+    structured = [f"{path}={json.dumps(value)}" for path, value in (objects or {}).items()]
     kube.helm(
         "upgrade", "--install", RELEASE, CHART, "--namespace", SYSTEM_NAMESPACE, "--create-namespace",
         "--take-ownership",
-        *(word for value in settings for word in ("--set", value)), "--wait", "--timeout", "180s",
+        *(word for value in settings for word in ("--set", value)),
+        *(word for value in structured for word in ("--set-json", value)), "--wait", "--timeout", "180s",
     )  # fmt: skip
 
 

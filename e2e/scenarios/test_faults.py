@@ -16,15 +16,17 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 TRUTH = 10.0
 """Seconds from a fault to the status that names it."""
+RANKS = (0, 1)
 LONG = {"steps": 400, "checkpoint": {"everySteps": 50}}
 
 
-def start(kube: Kube, manifest: Manifest) -> Run:
+def start(kube: Kube, *manifests: Manifest) -> list[Run]:
     """Apply, and wait until there is something to lose."""
-    kube.apply(manifest)
-    run = Run(kube, manifest["metadata"]["name"])
-    run.wait_checkpoint()
-    return run
+    kube.apply(*manifests)
+    runs = [Run(kube, manifest["metadata"]["name"]) for manifest in manifests]
+    for run in runs:
+        run.wait_checkpoint()
+    return runs
 
 
 def first_attempt_ended(*words: str) -> Callable[[Manifest], bool]:
@@ -38,41 +40,42 @@ def first_attempt_ended(*words: str) -> Callable[[Manifest], bool]:
     return recorded
 
 
-@pytest.mark.parametrize("index", [0, 1])
-def test_a_killed_pod_costs_at_most_the_steps_since_the_last_checkpoint(
-    kube: Kube, cluster: NativeCluster, index: int
-) -> None:
-    run = start(kube, pair(f"killed-{index}", **LONG))
-    pod = run.pod(index)
-    kill_container(cluster, kube, pod)
-    kube.wait(run.reference, first_attempt_ended(pod, "137"), what="the killed pod's name", seconds=TRUTH)
+def finished_after_one_fault(run: Run) -> None:
+    """It succeeds in its second attempt."""
     status = run.wait_succeeded()
     assert status["restarts"] == 1
     assert_nothing_lost_or_doubled(run, status)
 
 
-@pytest.mark.parametrize("index", [0, 1])
-def test_a_deleted_pod_costs_no_more(kube: Kube, index: int) -> None:
-    run = start(kube, pair(f"deleted-{index}", **LONG))
-    pod = run.pod(index)
-    kube("delete", "pod", pod, "--wait=false")
-    kube.wait(run.reference, first_attempt_ended(pod, "deleted"), what="the deleted pod's name", seconds=TRUTH)
-    status = run.wait_succeeded()
-    assert status["restarts"] == 1
-    assert_nothing_lost_or_doubled(run, status)
+def test_a_killed_pod_costs_at_most_the_steps_since_the_last_checkpoint(kube: Kube, cluster: NativeCluster) -> None:
+    runs = start(kube, *(pair(f"killed-{index}", **LONG) for index in RANKS))
+    pods = [run.pod(index) for index, run in zip(RANKS, runs, strict=True)]
+    for run, pod in zip(runs, pods, strict=True):
+        kill_container(cluster, kube, pod)
+        kube.wait(run.reference, first_attempt_ended(pod, "137"), what="the killed pod's name", seconds=TRUTH)
+    for run in runs:
+        finished_after_one_fault(run)
+
+
+def test_a_deleted_pod_costs_no_more(kube: Kube) -> None:
+    runs = start(kube, *(pair(f"deleted-{index}", **LONG) for index in RANKS))
+    pods = [run.pod(index) for index, run in zip(RANKS, runs, strict=True)]
+    for run, pod in zip(runs, pods, strict=True):
+        kube("delete", "pod", pod, "--wait=false")
+        kube.wait(run.reference, first_attempt_ended(pod, "deleted"), what="the deleted pod's name", seconds=TRUTH)
+    for run in runs:
+        finished_after_one_fault(run)
 
 
 def test_a_killed_operator_is_replaced_by_its_standby_which_misses_nothing(kube: Kube, cluster: NativeCluster) -> None:
-    run = start(kube, pair("takeover", **LONG))
+    (run,) = start(kube, pair("takeover", **LONG))
     pod, former = run.pod(1), leader(kube)
     assert former
     kill_container(cluster, kube.within(SYSTEM_NAMESPACE), former)
     kill_container(cluster, kube, pod)  # nobody looks at this moment
     kube.wait(run.reference, first_attempt_ended(pod, "137"), what="the killed pod's name", seconds=TRUTH)
     assert leader(kube) not in (None, former)
-    status = run.wait_succeeded()
-    assert status["restarts"] == 1
-    assert_nothing_lost_or_doubled(run, status)
+    finished_after_one_fault(run)
 
 
 @pytest.fixture
@@ -87,16 +90,14 @@ def whole_again(kube: Kube, cluster: NativeCluster) -> Iterator[None]:
 
 @pytest.mark.usefixtures("whole_again")
 def test_a_lost_node_costs_no_more_and_comes_back(kube: Kube, cluster: NativeCluster) -> None:
-    run = start(kube, pair("node-lost", steps=600, checkpoint={"everySteps": 50}))
+    (run,) = start(kube, pair("node-lost", steps=600, checkpoint={"everySteps": 50}))
     node = run.pods()[1]["spec"]["nodeName"]
     cluster.stop_node(node)
     kube("wait", f"node/{node}", "--for=condition=Ready=Unknown", "--timeout=30s")
     kube.wait(run.reference, first_attempt_ended("NodeLost", node), what="the lost node's name", seconds=TRUTH)
     run.wait_checkpoint(beyond=50)
     cluster.start_node(node)
-    status = run.wait_succeeded()
-    assert status["restarts"] == 1
-    assert_nothing_lost_or_doubled(run, status)
+    finished_after_one_fault(run)
 
 
 def _ready_operators(kube: Kube) -> int:
