@@ -10,7 +10,7 @@ from lmforge_operator.labels import Reason
 from lmforge_operator.runs import rules
 from lmforge_operator.runs.absorb import absorb
 from lmforge_operator.runs.conditions import conditions_of
-from lmforge_operator.runs.ends import End, end
+from lmforge_operator.runs.ends import CACHE_LAG, End, end
 from lmforge_operator.runs.run import Decision, Run, active_seconds, rfc3339, seconds_since
 from lmforge_operator.runs.story import SETTLING, at_work, phase_of_wait, repeated_work
 
@@ -133,9 +133,11 @@ def _go_on(run: Run, status: RunStatus, attempt: Attempt) -> Decision:
     ask = attempt.number if run.spec.suspend else None
     phase, reason, message = at_work(run, status, attempt)
     status = _phase(run, status, phase, reason, message)
-    launch = attempt if attempt.number not in run.jobs else None
     return Decision(
-        status, launch=launch, ask_stop=ask, delete_jobs=_ended_jobs(run, status), look_again=_attention(run, status)
+        status,
+        ask_stop=ask,
+        delete_jobs=_ended_jobs(run, status),
+        look_again=_attention(run, status) if attempt.number in run.jobs else CACHE_LAG / 2,
     )
 
 

@@ -11,8 +11,8 @@ from lmforge_operator.runs.observed import timestamp
 from lmforge_operator.runs.run import Run, active_seconds, seconds_since
 from lmforge_operator.runs.waiting import Waiting, first_finding
 
-CACHE_LAG = 10.0
-"""Seconds in which a Job that was just created may be missing from the watch."""
+CACHE_LAG = 5.0
+"""Seconds in which a Job that another replica created just now may be missing from this one's watch."""
 SUSPEND_GRACE = 120.0
 """Seconds that a run gets to confirm the checkpoint that a suspension asks for."""
 WATCHDOG_MARGIN = 30.0

@@ -285,10 +285,10 @@ def test_a_finished_run_is_deleted_after_its_time_to_live() -> None:
     assert decide(spec=spec(ttlSecondsAfterFinished=60), status=done, now=61).delete_self
 
 
-def test_a_job_deleted_by_somebody_is_noticed_but_one_the_watch_has_not_seen_yet_is_created_again() -> None:
+def test_a_job_deleted_by_somebody_ends_the_attempt_but_not_before_the_watch_can_know() -> None:
     fresh = decide(status=status(attempt(started=28)), now=30)
-    assert fresh.launch is not None
-    assert fresh.launch.number == 1
+    assert (fresh.launch, fresh.status.attempts[0].outcome) == (None, "Running")
+    assert fresh.look_again
     gone = decide(status=status(attempt(started=0)), now=30)
     assert gone.status.attempts[0].reason == Reason.JOB_DELETED
     assert gone.launch is not None
