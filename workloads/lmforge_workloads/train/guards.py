@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Self
 
 import torch
@@ -81,28 +80,32 @@ def dump_stacks() -> None:
 
 
 class StopSignal:
-    """SIGTERM: remembered while there is something to save, an end at once before that."""
+    """SIGTERM: remembered while there is something to save, an end at once before that.
 
-    def __init__(self) -> None:
+    A thread waits for it: a handler of Python's would not run while the main thread waits for other ranks inside C++.
+    """
+
+    def __init__(self, *, end: Callable[[Suspended], None]) -> None:
         self.requested = False
         self._can_save = False
+        self._end = end
 
     def install(self) -> None:
-        """Handle SIGTERM; SIGUSR1 dumps stacks."""
-        signal.signal(signal.SIGTERM, self._handle)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked while this process was forked
+        """Wait for SIGTERM, which has to be blocked in threads that exist already; SIGUSR1 dumps stacks."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=self._listen, name="sigterm", daemon=True).start()
         faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
 
     def defer(self) -> None:
         """From now on the training loop looks at `requested` after every step."""
         self._can_save = True
-        if self.requested:
-            raise Suspended("stopped before the first step")
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        if not self._can_save:
-            raise Suspended("stopped before the first step")
+    def _listen(self) -> None:
+        while True:
+            signal.sigwait({signal.SIGTERM})
+            self.requested = True
+            if not self._can_save:
+                self._end(Suspended("stopped before the first step"))
 
 
 class Agreement:

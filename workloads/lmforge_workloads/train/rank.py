@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from lmforge_api.run import ExitCode, ExitReport, ProgressReport, TrainingRun
 from lmforge_workloads.common import artifact
-from lmforge_workloads.common.exits import HangDetected, PeerLost, classify, last_words, write_exit_report
+from lmforge_workloads.common.exits import PeerLost, WorkloadError, classify, last_words, write_exit_report
 from lmforge_workloads.common.progress import Reporter
 from lmforge_workloads.train import baselines, checkpoint, data, export
 from lmforge_workloads.train.engine import Engine
@@ -48,9 +48,9 @@ class Place:
 
 def live(run: TrainingRun, place: Place) -> ExitCode:
     """Run to the end and say how it went. Never raises."""
-    stop = StopSignal()
     first = ProgressReport(attempt=run.attempt, steps=run.spec.steps)
     with Reporter(run.progress if place.rank == 0 else None, first) as reporter:
+        stop = StopSignal(end=_ender(place, reporter))
         try:
             stop.install()
             _work(run, place, reporter, stop)
@@ -178,8 +178,10 @@ def _metrics(run: TrainingRun, restored: Restored) -> MetricsLog:
     return MetricsLog(Path(run.store.root), attempt=run.attempt, start_step=restored.step)
 
 
-def _ender(place: Place, reporter: Reporter) -> Callable[[HangDetected], None]:
-    def end(error: HangDetected) -> None:
+def _ender(place: Place, reporter: Reporter) -> Callable[[WorkloadError], None]:
+    """For threads that see that it is over while the main thread may be stuck."""
+
+    def end(error: WorkloadError) -> None:
         report = reporter.report
         os._exit(last_words(place.words, error, step=report.step, rank=place.rank, progress=report))
 

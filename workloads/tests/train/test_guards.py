@@ -1,16 +1,17 @@
 """What ends a run, and whose word counts."""
 
 import math
-import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
 import pytest
 
 from lmforge_api.run import ExitCode, ExitReport, ProgressReport
-from lmforge_workloads.common.exits import HangDetected, NonFiniteLoss, Suspended
+from lmforge_workloads.common.exits import HangDetected, NonFiniteLoss
 from lmforge_workloads.train.engine import StepResult
-from lmforge_workloads.train.guards import StopSignal, Watchdog, check_finite
+from lmforge_workloads.train.guards import Watchdog, check_finite
 from lmforge_workloads.train.launch import Ending, verdict
 
 
@@ -40,20 +41,28 @@ def test_the_watchdog_sleeps_while_steps_are_made() -> None:
     assert ends == []
 
 
-def test_sigterm_before_training_ends_at_once_and_later_is_remembered() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        stop = StopSignal()
-        stop.install()
-        with pytest.raises(Suspended):
-            signal.raise_signal(signal.SIGTERM)
-        later = StopSignal()
-        later.install()
-        later.defer()
-        signal.raise_signal(signal.SIGTERM)
-        assert later.requested
-    finally:
-        signal.signal(signal.SIGTERM, before)
+STUCK = """
+import ctypes, os, signal, threading
+from lmforge_workloads.train.guards import StopSignal
+if rank := os.fork():  # as the pod's main process does, after its imports have started threads of their own
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]))
+stop = StopSignal(end=lambda error: os._exit(75))
+stop.install()
+{more}
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+ctypes.CDLL(None).sleep({seconds})  # inside C, as when waiting for other ranks
+os._exit(1 if stop.requested else 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds", "code"),
+    [("", 60, ExitCode.SUSPENDED), ("stop.defer()", 1, 1)],
+    ids=["before training it ends at once", "later it is remembered"],
+)
+def test_sigterm_is_heard_even_by_a_rank_that_waits_inside_c(more: str, seconds: int, code: int) -> None:
+    script = STUCK.format(more=more, seconds=seconds)
+    assert subprocess.run([sys.executable, "-c", script], timeout=50, check=False).returncode == code
 
 
 def an_ending(rank: int, code: int, reason: str = "", **fields: Any) -> Ending:
