@@ -13,10 +13,9 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
-from lmforge_api.trainingjob import ModelInit, Optimizer
+from lmforge_api.trainingjob import ModelInit
 from lmforge_workloads.train.layers import Layers
 from lmforge_workloads.train.model import Transformer, pieces
-from lmforge_workloads.train.optimizer import adamw
 from lmforge_workloads.train.shape import from_spec
 
 
@@ -32,13 +31,14 @@ def main() -> None:
     model = Transformer(pieces(shape, Layers()), Layers())
     engine = deepspeed.initialize(
         model=model,
-        optimizer=adamw(model, Optimizer()),
+        optimizer=torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True),
         config={
             "train_batch_size": batch,
             "train_micro_batch_size_per_gpu": micro,
             "gradient_clipping": 1.0,
             "zero_optimization": {"stage": 1, "overlap_comm": False, "reduce_bucket_size": 50_000_000},
             "zero_force_ds_cpu_optimizer": False,
+            "zero_allow_untested_optimizer": True,
             "steps_per_print": None,
         },
     )[0]
