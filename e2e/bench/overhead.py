@@ -57,7 +57,7 @@ def theirs(where: Place, number: int, *, steps: int) -> float:
     name, kube = f"theirs-{number}", where.kube
     wanted = {"init": INIT, "steps": steps, "length": LENGTH, "micro": MICRO, "batch": BATCH, "vocabulary": VOCABULARY}
     kube.apply(*plain_job(name, image=where.images["train"], wanted=wanted))
-    kube("wait", f"job/{name}", "--for=condition=Complete", "--timeout=300s")
+    kube("wait", f"job/{name}", "--for=jsonpath={.status.conditions}", "--timeout=300s")
     logs = kube("logs", "-l", f"job-name={name},batch.kubernetes.io/job-completion-index=0", "--tail=-1")
     said = [json.loads(line) for line in logs.splitlines() if line.startswith('{"rank"')]
     kube("delete", f"job/{name}", f"service/{name}", f"configmap/{name}", "--wait=true")

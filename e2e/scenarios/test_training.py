@@ -32,7 +32,7 @@ LLAMA = {
     "model": {"init": {"architecture": "llama", "layers": 2, "hiddenSize": 128, "heads": 4}},
     "parallelism": {"data": 2, "tensor": 2, "pipeline": 2},
     "nodes": 2,
-    "batch": {"global": 8, "micro": 2},
+    "batch": {"global": 8, "micro": 4},
     "optimizer": {"learningRate": 0.006},
     "schedule": {"warmupSteps": 40},
     "steps": 1200,
