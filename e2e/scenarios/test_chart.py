@@ -16,6 +16,13 @@ OPERATOR = "app.kubernetes.io/name=lmforge,app.kubernetes.io/component=operator"
 USERS = "t-chart"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fresh(lmforge: Kube, images: Mapping[str, str]) -> None:
+    """A new installation: what was there may have lost a node since, and with it its even spread."""
+    lmforge.helm("uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--ignore-not-found", "--wait")
+    install(lmforge, images)
+
+
 @pytest.fixture
 def system(lmforge: Kube, images: Mapping[str, str]) -> Iterator[Kube]:
     """The operator's namespace. However the test ends, LMForge is installed again for those that follow."""

@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 TRUTH = 10.0
 """Seconds from a fault to the status that names it."""
 RANKS = (0, 1)
-LONG = {"steps": 400, "checkpoint": {"everySteps": 50}}
+LONG = {"steps": 1000, "checkpoint": {"everySteps": 50}}
+"""Half a minute on two idle cores: enough to still be at work when a second run has got as far."""
 
 
 def start(kube: Kube, *manifests: Manifest) -> list[Run]:
@@ -42,7 +43,7 @@ def first_attempt_ended(*words: str) -> Callable[[Manifest], bool]:
 
 def finished_after_one_fault(run: Run) -> None:
     """It succeeds in its second attempt."""
-    status = run.wait_succeeded()
+    status = run.wait_succeeded(seconds=200)
     assert status["restarts"] == 1
     assert_nothing_lost_or_doubled(run, status)
 
@@ -90,7 +91,7 @@ def whole_again(kube: Kube, cluster: NativeCluster) -> Iterator[None]:
 
 @pytest.mark.usefixtures("whole_again")
 def test_a_lost_node_costs_no_more_and_comes_back(kube: Kube, cluster: NativeCluster) -> None:
-    (run,) = start(kube, pair("node-lost", steps=600, checkpoint={"everySteps": 50}))
+    (run,) = start(kube, pair("node-lost", **LONG))
     node = run.pods()[1]["spec"]["nodeName"]
     cluster.stop_node(node)
     kube("wait", f"node/{node}", "--for=condition=Ready=Unknown", "--timeout=30s")

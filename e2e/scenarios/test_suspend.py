@@ -11,7 +11,7 @@ from e2e.lmforge import Kube
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-LONG = {"steps": 300, "checkpoint": {"everySteps": 50}}
+LONG = {"steps": 800, "checkpoint": {"everySteps": 50}}
 
 
 def suspend(run: Run, value: bool) -> None:
