@@ -25,9 +25,10 @@ def _heard(run: Run, status: RunStatus, attempt: Attempt, report: ProgressReport
     moment = run.reported_at if run.report is report and run.reported_at else None
     updated = rfc3339(moment) if moment else status.progress.updated_at or rfc3339(run.now)
     attempt = attempt.model_copy(update={"step": max(report.step, attempt.step), "start_step": report.start_step})
+    before = [_no_less_than(each, report.start_step) for each in status.attempts[:-1]]
     return status.model_copy(
         update={
-            "attempts": [*status.attempts[:-1], attempt],
+            "attempts": [*before, attempt],
             "progress": progress_of(report, steps=report.steps or run.spec.steps, updated_at=updated),
             "checkpoint": report.checkpoint or status.checkpoint,
             "inputs": [_pinned(run, found) for found in report.inputs] or status.inputs,
@@ -35,6 +36,11 @@ def _heard(run: Run, status: RunStatus, attempt: Attempt, report: ProgressReport
             "derived": {**status.derived, **report.derived},
         }
     )
+
+
+def _no_less_than(former: Attempt, start_step: int) -> Attempt:
+    """A pod that was asked to go saves its last step after it was last heard: the next attempt starts from there."""
+    return former.model_copy(update={"step": max(former.step, start_step)})
 
 
 def _pinned(run: Run, found: InputStatus) -> InputStatus:

@@ -4,6 +4,7 @@ When one rank dies the others follow with PeerLost within a second, so what a po
 then what was done to it, then that it lost a peer. As more pods report, the answer can only get more precise.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -135,9 +136,24 @@ def _exit_message(pod: PodSeen, reason: str) -> str:
         )
     if pod.report and pod.report.message:
         return pod.report.message
-    last = pod.words.strip().splitlines()[-1][:300] if pod.words.strip() and not pod.report else ""
-    said = f": {last}" if last else ""
+    if reason == Reason.KILLED:
+        return (
+            f"pod {pod.name} on {pod.node} was killed (SIGKILL, exit code {pod.exit_code}), and not for its own memory "
+            f"limit: `kubectl describe node {pod.node}` tells whether the node ran out of memory"
+        )
+    said = f": {last}" if (last := _last_line(pod)) else ""
     return f"pod {pod.name} on {pod.node or 'no node'} ended with exit code {pod.exit_code} ({reason}){said}"
+
+
+def _last_line(pod: PodSeen) -> str:
+    """The end of its log, where it left no words: of our own JSON lines the message."""
+    lines = pod.words.strip().splitlines()
+    if not lines or pod.report:
+        return ""
+    try:
+        return str(json.loads(lines[-1])["message"])[:300]
+    except (ValueError, TypeError, KeyError):
+        return lines[-1][:300]
 
 
 def _disruption_cause(pod: PodSeen) -> Cause | None:

@@ -52,12 +52,28 @@ def test_durations_have_their_two_largest_units(seconds: float, shown: str) -> N
         ((ended_pod(0, 71, reason="PeerLost"), ended_pod(1, 70, reason="InternalError")), "InternalError", "70"),
         ((replace(ended_pod(0, 3), words="Traceback\nKeyError: 'x'"), pod(1)), Reason.EXITED, "KeyError: 'x'"),
         (
+            (replace(ended_pod(0, 3), words='{"level": "error", "message": "rank 0 ends: no"}'), pod(1)),
+            Reason.EXITED,
+            "(Exited): rank 0 ends: no",
+        ),
+        ((replace(ended_pod(0, 137), words="step 5"), pod(1)), Reason.KILLED, "SIGKILL, exit code 137"),
+        (
             (replace(ended_pod(0, 128), exit_reason="StartError", words="exec: no such file"), pod(1)),
             Reason.START_ERROR,
             "no such file",
         ),
     ],
-    ids=["out of memory", "evicted", "node lost", "deleted", "bug before lost peers", "unknown exit", "can't start"],
+    ids=[
+        "out of memory",
+        "evicted",
+        "node lost",
+        "deleted",
+        "bug before lost peers",
+        "unknown exit",
+        "unknown exit in a JSON log",
+        "killed",
+        "can't start",
+    ],
 )
 def test_the_cause_is_the_pod_that_failed_by_itself_or_what_was_done_to_it(
     pods: tuple[object, ...], reason: str, words: str
