@@ -13,7 +13,7 @@ from e2e.demo.__main__ import generate
 from e2e.jobs import Run, assert_nothing_lost_or_doubled, in_store, training_job
 from e2e.lmforge import Kube, Manifest, plugin
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 BOUND = 3.32
 """Evaluation loss, in nats a token, that the transformer has to reach."""
@@ -63,7 +63,7 @@ def main_job(kube: Kube) -> tuple[Run, Manifest]:
     kube.apply(training_job("main", LLAMA), training_job("goes-on", GOES_ON), training_job("ngram", NGRAM))
     kube.wait("tj/goes-on", waits_for_main, what="its message that it waits for main", seconds=10)
     run = Run(kube, "main")
-    return run, run.wait_succeeded(seconds=500)
+    return run, run.wait_succeeded(seconds=1200)
 
 
 def waits_for_main(status: Manifest) -> bool:
