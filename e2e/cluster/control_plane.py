@@ -18,6 +18,7 @@ nothing makes service accounts or collects garbage, so that admission doesn't as
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import socket
 import ssl
@@ -256,12 +257,15 @@ def _local(port: int) -> Sequence[str]:
 
 
 def _free_ports(count: int) -> Sequence[int]:
-    """Ports that nobody listens on. They are all held until the last is found, so that no two are the same."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that nobody listens on, below those that clients are given.
+
+    A client of a server that is down for a moment could otherwise be given the server's own port, and keep it.
+    """
+    candidates = random.sample(range(20_000, 32_768), k=64)
+    free = [port for port in candidates if _is_free(port)]
+    return free[:count]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) != 0
