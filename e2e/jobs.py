@@ -138,6 +138,7 @@ def in_store(kube: Kube, script: str) -> str:
     """Runs a shell script in the root of the namespace's store."""
     if not kube("get", "pod", READER, "--ignore-not-found"):
         _start_reader(kube)
+    kube("wait", f"pod/{READER}", "--for=condition=Ready", "--timeout=90s")  # another thread may be starting it
     return kube("exec", READER, "--", "sh", "-ec", f"cd /store; {script}")
 
 
@@ -155,7 +156,6 @@ def _start_reader(kube: Kube) -> None:
     volume = {"name": "store", "persistentVolumeClaim": {"claimName": STORE_CLAIM}}
     spec = {"containers": [container], "volumes": [volume], "securityContext": user, "terminationGracePeriodSeconds": 0}
     kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": READER}, "spec": spec})
-    kube("wait", f"pod/{READER}", "--for=condition=Ready", "--timeout=90s")
 
 
 def exists(kube: Kube, reference: str) -> bool:
