@@ -36,9 +36,11 @@ class Module:
     def source(self) -> Path:
         return TOOLS_SOURCE / self.name
 
-    def version(self) -> str:
+    @property
+    def build(self) -> str:
+        """Name and version."""
         content = (self.source / "go.mod").read_bytes() + (self.source / "go.sum").read_bytes()
-        return hashlib.sha256(content).hexdigest()[:12]
+        return f"{self.name}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 MODULES = (
@@ -74,8 +76,13 @@ def ensure(paths: Paths, *programs: str) -> None:
                 _ensure(paths, module, program)
 
 
+def build_of(program: str) -> str:
+    """Names the pinned sources that a program is compiled from, whether it has been or not."""
+    return next(module.build for module in MODULES if program in module.programs)
+
+
 def _ensure(paths: Paths, module: Module, program: str) -> None:
-    folder = paths.bin / f"{module.name}-{module.version()}"
+    folder = paths.bin / module.build
     if not (folder / program).exists():
         with locked(paths.bin / ".lock"):
             if not (folder / program).exists():

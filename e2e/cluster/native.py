@@ -65,7 +65,7 @@ class NativeCluster:
             authority=control_plane.authority,
             server=control_plane.url,
             registry=REGISTRY,
-            sandbox_image=system_image.reference(self.paths),
+            sandbox_image=system_image.reference(),
             nodes=self.node_count,
         )
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from e2e.cluster import binaries
 from e2e.cluster.buildah import Buildah
 from e2e.cluster.paths import REPOSITORY, Paths
 from e2e.cluster.registry import REGISTRY, Registry
@@ -18,13 +19,14 @@ APPLETS = ("sh", "ash", "cat", "chmod", "dd", "echo", "env", "id", "ls", "mkdir"
 MORE_APPLETS = ("tail", "test", "touch", "true", "wget", "head", "hostname", "httpd", "kill", "ps", "yes")
 
 
-def reference(paths: Paths) -> str:
-    return f"{REGISTRY}/lmforge/system:{_tag(paths)}"
+def reference() -> str:
+    """Known before its programs are compiled: a node's settings name it."""
+    return f"{REGISTRY}/lmforge/system:{_tag()}"
 
 
 def ensure(paths: Paths, registry: Registry) -> str:
     """Builds and pushes it unless the registry has it; returns its reference."""
-    image = reference(paths)
+    image = reference()
     if registry.holds(image):
         return image
     with step("building the cluster's own image"), tempfile.TemporaryDirectory() as folder:
@@ -46,9 +48,9 @@ def _fill(folder: Path, paths: Paths) -> None:
         shutil.copy2(paths.bin / program, folder / program)
 
 
-def _tag(paths: Paths) -> str:
+def _tag() -> str:
     parts = [DOCKERFILE.read_bytes(), _busybox().read_bytes(), " ".join((*APPLETS, *MORE_APPLETS)).encode()]
-    parts += [str((paths.bin / program).readlink().parent.name).encode() for program in PROGRAMS]
+    parts += [binaries.build_of(program).encode() for program in PROGRAMS]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

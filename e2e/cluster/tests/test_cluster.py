@@ -28,7 +28,7 @@ def pod(
 ) -> Mapping[str, object]:
     container: dict[str, object] = {
         "name": "main",
-        "image": system_image.reference(cluster.paths),
+        "image": system_image.reference(),
         "command": ["sh", "-c", script],
         "resources": {"limits": {"memory": memory, "cpu": "250m"}},
     }

@@ -12,6 +12,7 @@ import pytest
 from e2e.cluster import constraints, images, layers
 from e2e.cluster.__main__ import choose
 from e2e.cluster.errors import ClusterError, ToolMissing
+from e2e.cluster.native import NativeCluster
 from e2e.cluster.paths import Paths, default_paths
 
 REGISTRY = "registry.test"
@@ -29,6 +30,11 @@ def test_a_parent_with_other_contents_gives_another_tag() -> None:
     other_parent = replace(images.BASE, sources=())
     other = replace(images.OPERATOR, parent=other_parent)
     assert other.read(REGISTRY).reference != images.OPERATOR.read(REGISTRY).reference
+
+
+def test_images_can_be_finished_before_anything_is_compiled(tmp_path: Path) -> None:
+    cluster = NativeCluster(Paths(cache=tmp_path, state=tmp_path / "cluster"))
+    assert [node.running() for node in cluster.nodes] == [False, False]
 
 
 def test_a_context_holds_the_sources_and_no_time_of_its_own(tmp_path: Path) -> None:
