@@ -103,13 +103,16 @@ class DeepSpeedEngine:
 
     def _plain_step(self, micro_batches: Sequence[Tensor]) -> float:
         self.engine.train()
-        total = torch.zeros((), device=self.device)
+        losses: list[Tensor] = []
+        mean: Callable[[], float]
         for tokens in micro_batches:
             loss = self.engine(*_shifted(tokens.to(self.device)))
+            losses.append(loss.detach())
+            if len(losses) == len(micro_batches):
+                mean = self._mean_over_data(torch.stack(losses).mean())  # other ranks' come while gradients do
             self.engine.backward(loss)
             self.engine.step()
-            total += loss.detach()
-        return self._mean_over_data(total / len(micro_batches))
+        return mean()
 
     def _pipeline_step(self, micro_batches: Sequence[Tensor]) -> float:
         return float(self.engine.train_batch(_pairs(micro_batches)))
@@ -120,12 +123,18 @@ class DeepSpeedEngine:
         self.engine.eval()
         with torch.no_grad():
             losses = [self.engine(*_shifted(tokens.to(self.device))) for tokens in micro_batches]
-        return self._mean_over_data(torch.stack(losses).mean())
+        return self._mean_over_data(torch.stack(losses).mean())()
 
-    def _mean_over_data(self, value: Tensor) -> float:
-        if self.layout.data > 1:
-            dist.all_reduce(value, group=self.groups.data)
-        return value.item() / self.layout.data
+    def _mean_over_data(self, value: Tensor) -> Callable[[], float]:
+        """Begins to add up; what it gives waits for the result."""
+        work = dist.all_reduce(value, group=self.groups.data, async_op=True) if self.layout.data > 1 else None
+
+        def mean() -> float:
+            if work is not None:
+                work.wait()
+            return value.item() / self.layout.data
+
+        return mean
 
     def fragments(self) -> Iterator[Fragment]:
         return self.state.fragments()

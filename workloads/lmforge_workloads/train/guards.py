@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from lmforge_workloads.common.exits import HangDetected, NonFiniteLoss, Suspended
 from lmforge_workloads.train.engine import StepResult
@@ -109,19 +111,23 @@ class StopSignal:
 
 
 class Agreement:
-    """All ranks ask the same question at the same step, and get the same answer. Costs one tiny gloo all-reduce."""
+    """All ranks ask the same questions in the same order, and get the same answers. Costs one tiny gloo all-reduce."""
 
     def __init__(self) -> None:
         self._world = dist.get_world_size()
         # On CUDA the default group is NCCL's: flags should not wait for the device.
         self._group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
+    def ask(self, mine: bool) -> "Question":
+        """Whether any rank says so; ranks work on while the answer is under way."""
+        flag = torch.tensor([mine], dtype=torch.int32)
+        if self._world == 1:
+            return Question(flag, None)
+        return Question(flag, dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group, async_op=True))
+
     def any(self, mine: bool) -> bool:
         """Whether any rank says so."""
-        flag = torch.tensor([mine], dtype=torch.int32)
-        if self._world > 1:
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
-        return bool(flag.item())
+        return self.ask(mine).answer()
 
     def all(self, mine: bool) -> bool:
         """Whether all ranks say so."""
@@ -130,3 +136,17 @@ class Agreement:
     def wait(self) -> None:
         """Until all ranks are here."""
         self.any(False)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One that was asked."""
+
+    flag: Tensor
+    under_way: dist.Work | None
+
+    def answer(self) -> bool:
+        """Waits for all ranks to have asked."""
+        if self.under_way is not None:
+            self.under_way.wait()
+        return bool(self.flag.item())

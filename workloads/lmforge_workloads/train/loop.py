@@ -73,13 +73,14 @@ def train(training: Training, *, start: int) -> None:
     spec = training.run.spec
     training.reporter.update(stage="Training")
     for done in range(start + 1, spec.steps + 1):
+        stop = training.agreement.ask(training.stop_requested())  # answered while the step is made
         step(training, done)
         last = done == spec.steps
         if last or done % spec.evaluation.every_steps == 0:
             evaluate(training, done)
         if last or done % spec.checkpoint.every_steps == 0:
             save(training, done)
-        if training.agreement.any(training.stop_requested()) and not last:
+        if stop.answer() and not last:
             suspend(training, done)
     if training.evaluation is None:  # an earlier attempt made the last step
         evaluate(training, spec.steps)
