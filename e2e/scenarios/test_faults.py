@@ -96,15 +96,20 @@ def whole_again(kube: Kube, cluster: NativeCluster) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("whole_again")
-def test_a_lost_node_costs_no_more_and_comes_back(kube: Kube, cluster: NativeCluster) -> None:
-    run = start(kube, pair("node-lost", **LONG))
-    node = run.pods()[1]["spec"]["nodeName"]
+def test_a_lost_node_costs_no_more_and_an_elastic_run_goes_on_without_it(kube: Kube, cluster: NativeCluster) -> None:
+    kube.apply(pair("elastic", elastic={"minNodes": 1, "maxNodes": 2}, **LONG))
+    fixed, elastic = start(kube, pair("node-lost", **LONG)), Run(kube, "elastic")
+    elastic.wait_checkpoint()
+    node = fixed.pods()[1]["spec"]["nodeName"]
     cluster.stop_node(node)
     kube("wait", f"node/{node}", "--for=condition=Ready=Unknown", "--timeout=30s")
-    kube.wait(run.reference, first_attempt_ended("NodeLost", node), what="the lost node's name", seconds=TRUTH)
-    run.wait_checkpoint(beyond=50)
+    for run in (fixed, elastic):
+        kube.wait(run.reference, first_attempt_ended("NodeLost", node), what="the lost node's name", seconds=TRUTH)
+    assert elastic.wait_checkpoint(beyond=50)["nodes"] == 1
+    assert fixed.wait_checkpoint(beyond=50)["nodes"] == 2
     cluster.start_node(node)
-    finished_after_one_fault(run)
+    for run in (fixed, elastic):
+        finished_after_one_fault(run)
 
 
 def _ready_operators(kube: Kube) -> int:
