@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e.cluster import binaries
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.paths import REPOSITORY, Paths
 from e2e.cluster.shell import run
@@ -104,7 +105,8 @@ class Kube:
 
 
 def kube_of(paths: Paths, kubeconfig: Path) -> Kube:
-    """kubectl for a cluster that `e2e.cluster` has brought up."""
+    """kubectl and helm for a cluster that `e2e.cluster` has brought up."""
+    binaries.ensure(paths, "kubectl", "helm")
     return Kube(kubeconfig, paths.bin)
 
 

@@ -11,14 +11,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from e2e import corpus
+from e2e.cluster import binaries
 from e2e.cluster.__main__ import choose
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.interface import Cluster
-from e2e.cluster.paths import default_paths
+from e2e.cluster.paths import Paths, default_paths
 from e2e.cluster.shell import say, step
 from e2e.lmforge import Kube, NotReached, ensure_namespace, install, kube_of, plugin
 
@@ -32,7 +33,7 @@ def main() -> int:
     paths = default_paths()
     cluster = choose(os.environ.get("CLUSTER", "native"), paths, nodes=int(os.environ.get("NODES", "2")))
     try:
-        images = _bring_up(cluster)
+        images = _bring_up(cluster, paths)
         kube = kube_of(paths, cluster.kubeconfig)
         with step("installing the chart"):
             install(kube, images)
@@ -49,12 +50,12 @@ def main() -> int:
     return 0
 
 
-def _bring_up(cluster: Cluster) -> Mapping[str, str]:
-    """Cluster and images side by side: images take longest and need only the registry."""
+def _bring_up(cluster: Cluster, paths: Paths) -> Mapping[str, str]:
+    """Cluster, its tools and images side by side: images take longest and need only the registry."""
     with ThreadPoolExecutor() as pool:
-        up, images = pool.submit(cluster.up), pool.submit(cluster.images)
-        up.result()
-        images.result()
+        parts = [pool.submit(cluster.up), pool.submit(binaries.ensure, paths, "helm"), pool.submit(cluster.images)]
+        for part in as_completed(parts):  # the first that fails is told at once, though the others still end
+            part.result()
     return cluster.images()
 
 
