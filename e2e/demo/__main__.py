@@ -11,8 +11,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from e2e import corpus
 from e2e.cluster import binaries
@@ -53,7 +54,8 @@ def main() -> int:
 def _bring_up(cluster: Cluster, paths: Paths) -> Mapping[str, str]:
     """Cluster, its tools and images side by side: images take longest and need only the registry."""
     with ThreadPoolExecutor() as pool:
-        parts = [pool.submit(cluster.up), pool.submit(binaries.ensure, paths, "helm"), pool.submit(cluster.images)]
+        helm = pool.submit(binaries.ensure, paths, "helm")
+        parts: list[Future[Any]] = [pool.submit(cluster.up), pool.submit(cluster.images), helm]
         for part in as_completed(parts):  # the first that fails is told at once, though the others still end
             part.result()
     return cluster.images()
