@@ -29,9 +29,14 @@ def main() -> None:
     torch.manual_seed(0)
     shape = from_spec(ModelInit.model_validate(wanted["init"]), vocabulary=wanted["vocabulary"], length=length)
     model = Transformer(pieces(shape, Layers()), Layers())
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    for matrix in matrices:
+        torch.nn.init.normal_(matrix, std=0.02)
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
     engine = deepspeed.initialize(
         model=model,
-        optimizer=torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True),
+        optimizer=torch.optim.AdamW(groups, lr=0.005, betas=(0.9, 0.95), fused=True),
         config={
             "train_batch_size": batch,
             "train_micro_batch_size_per_gpu": micro,

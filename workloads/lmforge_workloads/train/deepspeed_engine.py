@@ -102,7 +102,6 @@ class DeepSpeedEngine:
         )
 
     def _plain_step(self, micro_batches: Sequence[Tensor]) -> float:
-        self.engine.train()
         losses: list[Tensor] = []
         mean: Callable[[], float]
         for tokens in micro_batches:
@@ -123,6 +122,7 @@ class DeepSpeedEngine:
         self.engine.eval()
         with torch.no_grad():
             losses = [self.engine(*_shifted(tokens.to(self.device))) for tokens in micro_batches]
+        self.engine.train()
         return self._mean_over_data(torch.stack(losses).mean())()
 
     def _mean_over_data(self, value: Tensor) -> Callable[[], float]:
