@@ -1,0 +1,45 @@
+"""Stand in front of an InferenceService's router or engines.
+
+A gateway's pod runs
+
+    python -m lmforge_workloads.serve.gateway --config /etc/lmforge/gateway.json
+
+The same by hand, in front of anything that speaks OpenAI's API:
+
+    python -m lmforge_workloads.serve.gateway --upstream http://localhost:8000 --model smollm2
+"""
+
+import argparse
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from lmforge_api.gateway_run import GATEWAY_CONFIG_PATH, GatewayRun, Upstream
+from lmforge_workloads.common import logs
+from lmforge_workloads.serve.gateway.server import serve
+
+
+def main() -> int:
+    """Read the configuration, serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="lmforge_workloads.serve.gateway", description="An API gateway.")
+    parser.add_argument("--config", type=Path, default=Path(GATEWAY_CONFIG_PATH), help="JSON of a GatewayRun")
+    parser.add_argument("--upstream", metavar="URL", help="without a configuration: where requests go")
+    parser.add_argument("--model", default="model", help="with --upstream: name under which the model is served")
+    arguments = parser.parse_args()
+    logs.configure()
+    if arguments.upstream:
+        run = GatewayRun(
+            namespace="default", name="local", model=arguments.model, upstream=Upstream(url=arguments.upstream)
+        )
+    else:
+        run = GatewayRun.model_validate_json(arguments.config.read_bytes())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(run, pod=socket.gethostname()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Makes a gateway's parts from its configuration, and runs what goes on beside requests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import prometheus_client
+from redis.asyncio import Redis
+
+from lmforge_api.gateway_run import DemandReply, DemandReport, GatewayRun
+from lmforge_workloads.serve.gateway import metrics
+from lmforge_workloads.serve.gateway.demand import Demand, Reporter
+from lmforge_workloads.serve.gateway.hold import Availability
+from lmforge_workloads.serve.gateway.keys import Keys
+from lmforge_workloads.serve.gateway.limits import Limiter, MemoryLimiter
+from lmforge_workloads.serve.gateway.limits_redis import RedisLimiter
+from lmforge_workloads.serve.gateway.proxy import Parts
+from lmforge_workloads.serve.gateway.sessions import MemorySessions, SessionStore
+from lmforge_workloads.serve.gateway.sessions_redis import RedisSessions
+from lmforge_workloads.serve.gateway.upstream import Upstream
+
+_REDIS_SECONDS = 2.0
+
+
+class Gatehouse:
+    """A gateway's parts. To be made within a running loop."""
+
+    def __init__(self, run: GatewayRun, *, pod: str) -> None:
+        self.run = run
+        self.draining = False
+        self._redis = _redis(run)
+        self._availability = Availability(
+            self._probe, hold=run.hold, service=f"{run.namespace}/{run.name}", on_wait=self._begin_to_wait
+        )
+        self._upstream = Upstream(run.upstream, self._availability)
+        self._demand = Demand(pod=pod)
+        self._reporter = self._made_reporter()
+        self.parts = Parts(
+            run=run,
+            keys=Keys(run.gateway, Path(run.keys_path)),
+            limiter=self._limiter(),
+            sessions=self._sessions(),
+            upstream=self._upstream,
+            demand=self._demand,
+        )
+        metrics.IN_FLIGHT.set_function(lambda: self._demand.running)
+        metrics.HELD.set_function(lambda: self._availability.waiting)
+        metrics.DRAINING.set_function(lambda: self.draining)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What runs beside requests: keys are watched, demand is reported, metrics are served on their own port."""
+        beside: list[Coroutine[object, object, None]] = [self.parts.keys.watch()]
+        if self._reporter is not None:
+            beside.append(self._reporter.run())
+        server, thread = prometheus_client.start_http_server(self.run.listen.metrics_port, self.run.listen.host)
+        tasks = [asyncio.create_task(each) for each in beside]
+        self.metrics_port = server.server_port
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            server.shutdown()
+            thread.join()
+            await self._upstream.close()
+            if self._redis is not None:
+                await self._redis.aclose()
+
+    def _made_reporter(self) -> Reporter | None:
+        target = self.run.demand
+        return None if target is None else Reporter(target, report=self._report, on_reply=self._hear)
+
+    def _prefix(self) -> str:
+        """In Redis: services share one, and a service that is made anew doesn't find its predecessor's sessions."""
+        return f"lmforge:{self.run.uid or f'{self.run.namespace}/{self.run.name}'}:"
+
+    def _limiter(self) -> Limiter:
+        return MemoryLimiter() if self._redis is None else RedisLimiter(self._redis, prefix=self._prefix())
+
+    def _sessions(self) -> SessionStore | None:
+        sessions = self.run.gateway.sessions
+        if sessions is None:
+            return None
+        if self._redis is None:
+            return MemorySessions(ttl=sessions.ttl_seconds, max_turns=sessions.max_turns)
+        return RedisSessions(self._redis, prefix=self._prefix(), ttl=sessions.ttl_seconds, max_turns=sessions.max_turns)
+
+    async def _probe(self) -> bool:
+        return await self._upstream.probe()
+
+    def _begin_to_wait(self) -> None:
+        if self._reporter is not None:
+            self._reporter.poke()
+
+    def _report(self) -> DemandReport:
+        return self._demand.report(waiting=self._availability.waiting)
+
+    def _hear(self, reply: DemandReply) -> None:
+        """None ready: the next request need not find out. (If that is old news, the first probe says so.)"""
+        if reply.ready == 0:
+            self._availability.lost()
+
+
+def _redis(run: GatewayRun) -> Redis | None:
+    sessions = run.gateway.sessions
+    if sessions is None or sessions.redis is None:
+        return None
+    url = sessions.redis.url or Path(run.redis_url_path).read_text().strip()
+    return Redis.from_url(url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS)
