@@ -39,17 +39,20 @@ class Exchange:
 
     async def body(self, *, limit: int) -> bytes:
         """The whole request body."""
-        declared = self.header(b"content-length")
-        chunks, size, more = [], 0, True
+        declared = self.header(b"content-length") or "0"
+        size = int(declared) if declared.isdigit() else 0
+        chunks, got = [], 0
+        more = size <= limit
         while more:
-            if size > limit or (declared is not None and declared.isdigit() and int(declared) > limit):
-                raise TooLarge(f"The body is longer than {limit} bytes: send less", headers=[(b"connection", b"close")])
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            more = message.get("more_body", False)
+            got += len(chunks[-1])
+            size = max(size, got)
+            more = message.get("more_body", False) and size <= limit
+        if size > limit:
+            raise TooLarge(f"The body is longer than {limit} bytes: send less", headers=[(b"connection", b"close")])
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def start(self, status: int, headers: Headers) -> None:

@@ -47,18 +47,16 @@ class Availability:
         """Returns as soon as a replica can answer; `until` is the loop's time at which it is given up."""
         if self._ready:
             return
-        if self._hold.seconds <= 0:
-            if await self.confirm():
-                return
-            raise Unavailable(f"No replica of {self._service} is ready: try again later", headers=_retry_after(5))
-        if len(self._line) >= self._hold.max_requests:
+        is_full = len(self._line) >= self._hold.max_requests
+        if self._hold.seconds > 0 and not is_full:
+            await self._stand_in_line(until)
+        elif not await self.confirm():
+            many = f", and {len(self._line)} requests wait for one already" if is_full else ""
             raise Unavailable(
-                f"No replica of {self._service} is ready, and {len(self._line)} requests wait for one already: "
-                "try again later",
-                code="too_many_waiting",
-                headers=_retry_after(10),
+                f"No replica of {self._service} is ready{many}: try again later",
+                code="too_many_waiting" if is_full else None,
+                headers=_retry_after(5),
             )
-        await self._stand_in_line(until)
 
     async def _stand_in_line(self, until: float) -> None:
         place = asyncio.get_running_loop().create_future()

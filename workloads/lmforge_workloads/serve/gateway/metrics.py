@@ -1,6 +1,11 @@
 """What the gateway counts, for Prometheus. `key` is the ID of an API key, empty without one."""
 
-from prometheus_client import Counter, Gauge, Histogram
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -37,3 +42,22 @@ DURATION = Histogram(
 IN_FLIGHT = Gauge("lmforge_gateway_requests_in_flight", "Requests that are here, waiting ones too.")
 HELD = Gauge("lmforge_gateway_requests_held", "Requests that wait for a replica.")
 DRAINING = Gauge("lmforge_gateway_draining", "1 after SIGTERM.")
+
+
+@asynccontextmanager
+async def served(host: str, port: int) -> AsyncIterator[int]:
+    """GET /metrics on a port of its own, which it tells: labels name keys, and the API's port may be open to anyone."""
+    app = web.Application()
+    app.router.add_get("/metrics", _metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    text = await asyncio.to_thread(generate_latest)  # tens of milliseconds with a thousand keys
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import prometheus_client
 from redis.asyncio import Redis
 
 from lmforge_api.gateway_run import DemandReply, DemandReport, GatewayRun
@@ -54,24 +53,21 @@ class Gatehouse:
         beside: list[Coroutine[object, object, None]] = [self.parts.keys.watch()]
         if self._reporter is not None:
             beside.append(self._reporter.run())
-        server, thread = prometheus_client.start_http_server(self.run.listen.metrics_port, self.run.listen.host)
         tasks = [asyncio.create_task(each) for each in beside]
-        self.metrics_port = server.server_port
         try:
-            yield
+            async with metrics.served(self.run.listen.host, self.run.listen.metrics_port) as self.metrics_port:
+                yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            server.shutdown()
-            thread.join()
             await self._upstream.close()
             if self._redis is not None:
                 await self._redis.aclose()
 
     def _made_reporter(self) -> Reporter | None:
         target = self.run.demand
-        return None if target is None else Reporter(target, report=self._report, on_reply=self._hear)
+        return None if target is None else Reporter(target, report=self.report, on_reply=self._hear)
 
     def _prefix(self) -> str:
         """In Redis: services share one, and a service that is made anew doesn't find its predecessor's sessions."""
@@ -95,7 +91,8 @@ class Gatehouse:
         if self._reporter is not None:
             self._reporter.poke()
 
-    def _report(self) -> DemandReport:
+    def report(self) -> DemandReport:
+        """The demand now."""
         return self._demand.report(waiting=self._availability.waiting)
 
     def _hear(self, reply: DemandReply) -> None:
