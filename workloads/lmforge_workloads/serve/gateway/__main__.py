@@ -11,6 +11,7 @@ The same by hand, in front of anything that speaks OpenAI's API:
 
 import argparse
 import asyncio
+import logging
 import socket
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--model", default="model", help="with --upstream: name under which the model is served")
     arguments = parser.parse_args()
     logs.configure()
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the rest we say ourselves
     if arguments.upstream:
         run = GatewayRun(
             namespace="default", name="local", model=arguments.model, upstream=Upstream(url=arguments.upstream)
