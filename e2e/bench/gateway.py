@@ -1,11 +1,11 @@
-"""Bench, gateway: what it adds to a request and to a thousand streams, against the same engine's stand-in directly.
+"""Bench (d), gateway: what it adds to a request and to a thousand streams, against the same engine's stand-in directly.
 
     python -m e2e.bench.gateway --repeats 5 --json gateway.json
 
 Short requests go one after the other on one connection, by turns to the stub, through a gateway that passes all on, and
-through one with keys, limits and accounts. Streams run a thousand at a time, 10 tokens a second each, by turns to the
-stub and through the gateway; the stub writes the time into each token. All on loopback: stub, gateway and clients are
-processes of their own, and share the machine's cores.
+through one with keys, limits and accounts. Streams begin within 4 s and run a thousand at a time, 10 tokens a second
+each, by turns to the stub and through the gateway; the stub writes the time into each token. All on loopback: stub,
+gateway and clients are processes of their own, and share the machine's cores.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each")
     parser.add_argument("--streams", type=int, default=1000, help="at a time")
-    parser.add_argument("--tokens", type=int, default=40, help="of a stream")
+    parser.add_argument("--tokens", type=int, default=80, help="of a stream, 10 a second")
     parser.add_argument("--keys", action="store_true", help="streams through a gateway with keys, limits and accounts")
     parser.add_argument("--json", type=Path, help="where to write the result")
     options = parser.parse_args()

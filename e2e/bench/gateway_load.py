@@ -100,7 +100,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=1.0, help="over which streams begin")
+    parser.add_argument("--seconds", type=float, default=4.0, help="over which streams begin")
     parser.add_argument("--key", default="none", help="API key")
     options = parser.parse_args()
     if options.what == "short":

@@ -8,6 +8,7 @@ DemandReport, DemandReply    what it tells the operator about once a second, and
 
 import hashlib
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -206,6 +207,14 @@ class ApiKey(ApiModel):
         None, description="Template that its requests always get: its caller can choose no other."
     )
     expires: datetime | None = Field(None, description="When it ends (RFC 3339, with a time zone).")
+
+
+def new_key(entropy: bytes, entry: Mapping[str, object] | None = None) -> tuple[str, str]:
+    """An API key, and what its Secret's entry holds; `entry` has further fields of `ApiKey`, named as on the wire."""
+    key = key_text(entropy)
+    return key, ApiKey.model_validate({**(entry or {}), "hash": key_hash(key)}).model_dump_json(
+        by_alias=True, exclude_unset=True
+    )
 
 
 def key_text(entropy: bytes) -> str:

@@ -45,6 +45,7 @@ class DemandTarget(ApiModel):
     url: str = Field(description="Full URL of this object's endpoint.")
     token_path: str = Field("/var/run/lmforge/token", description="Projected service-account token.")
     ca_path: str = Field("/etc/lmforge/ca.crt", description="Certificate of the endpoint's authority.")
+    every_seconds: float = Field(1, gt=0, description="Between two reports under demand; ten times that without any.")
 
 
 class GatewayRun(ApiModel):
@@ -72,7 +73,7 @@ class GatewayRun(ApiModel):
 
 
 class DemandReport(StatusModel):
-    """What a gateway pod posts: at once when a request has to wait, about each second under demand, else each ten."""
+    """What a gateway pod posts: at once when a request has to wait, about each second under demand, each ten without any."""
 
     pod: str = Field(description="Who says this: demand is the sum over the gateway's pods.")
     waiting: int = Field(0, ge=0, description="Requests held because no replica is ready.")

@@ -44,7 +44,7 @@ def certified(directory: Path) -> tuple[Path, Path]:
 
 
 @asynccontextmanager
-async def operator(tmp_path: Path) -> AsyncIterator[tuple[Operator, dict[str, str]]]:
+async def operator(tmp_path: Path) -> AsyncIterator[tuple[Operator, dict[str, Any]]]:
     """One over TLS, and the target that leads to it."""
     token = tmp_path / "token"
     token.write_text("projected\n")
@@ -59,7 +59,7 @@ async def operator(tmp_path: Path) -> AsyncIterator[tuple[Operator, dict[str, st
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     url = f"https://127.0.0.1:{runner.addresses[0][1]}/v1/demand/inferenceservices/demo/helpdesk"
     try:
-        yield hears, {"url": url, "tokenPath": str(token), "caPath": str(certificate)}
+        yield hears, {"url": url, "tokenPath": str(token), "caPath": str(certificate), "everySeconds": 0.2}
     finally:
         await runner.cleanup()
 
@@ -70,7 +70,7 @@ async def test_a_request_that_has_to_wait_wakes_the_service(engine: Engine, tmp_
         await until(lambda: hears.reports, what="the gateway says that it is there")
         assert (hears.reports[0].pod, hears.reports[0].waiting) == ("gateway-0", 0)
         task = asyncio.create_task(running.post(CHAT))
-        await until(lambda: hears.reports[-1].waiting == 1, what="the operator hears of it", seconds=0.9)
+        await until(lambda: hears.reports[-1].waiting == 1, what="the operator hears of it")
         await engine.start()
         assert (await task).status == 200
         await until(lambda: hears.reports[-1].waiting == 0, what="and that it waits no more")
@@ -87,9 +87,18 @@ async def test_demand_is_told_while_there_is_any_and_then_no_more(engine: Engine
         await task
         await until(lambda: hears.reports[-1].running == 0, what="it is heard that none runs")
         count = len(hears.reports)
-        await asyncio.sleep(1.3)
+        await asyncio.sleep(0.5)
         assert len(hears.reports) == count, "nothing new, nothing said"
     assert hears.reports[-1].idle_seconds >= 0
+
+
+async def test_requests_that_are_refused_keep_no_service_awake(engine: Engine, tmp_path: Path) -> None:
+    auth = {"auth": {"secretName": "keys"}}
+    async with operator(tmp_path) as (hears, target), gateway(engine, demand=target, gateway=auth) as running:
+        await until(lambda: hears.reports, what="the gateway says that it is there")
+        assert (await running.post(CHAT)).status == 401
+        await asyncio.sleep(0.3)
+    assert {report.total for report in hears.reports} == {0}
 
 
 async def test_a_service_that_was_scaled_to_zero_is_known_before_a_request_fails(
@@ -126,10 +135,7 @@ def test_idleness_begins_with_the_end_of_the_last_request() -> None:
     demand = Demand(pod="p", clock=lambda: now)
     now = 104.0
     assert demand.report(waiting=0).idle_seconds == 4
-    demand.came()
-    demand.came()
-    assert (demand.report(waiting=1).running, demand.report(waiting=1).idle_seconds) == (1, 0)
-    demand.went()
-    demand.went()
+    with demand.counted(), demand.counted():
+        assert (demand.report(waiting=1).running, demand.report(waiting=1).idle_seconds) == (1, 0)
     now = 105.5
     assert (demand.report(waiting=0).idle_seconds, demand.report(waiting=0).total) == (1.5, 2)

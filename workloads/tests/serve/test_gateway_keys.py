@@ -12,7 +12,7 @@ from engine_stub import Engine
 from gateways import CHAT, MODEL, STREAM, gateway, until, write_keys
 from openai import AuthenticationError, PermissionDeniedError
 
-from lmforge_api.gateway import RateLimits, key_hash, key_text
+from lmforge_api.gateway import RateLimits, key_hash, key_text, new_key
 from lmforge_workloads.serve.gateway.keys import parse
 
 AUTH: dict[str, Any] = {"auth": {"secretName": "keys"}}
@@ -24,8 +24,8 @@ def bearer(key: str) -> dict[str, str]:
 
 
 async def test_the_official_client_needs_a_key_that_is_known(engine: Engine, keys_path: Path) -> None:
-    key = key_text(secrets.token_bytes(24))
-    write_keys(keys_path, bank={"key": key})
+    key, entry = new_key(secrets.token_bytes(24), {"scopes": ["chat"], "expires": FUTURE})
+    write_keys(keys_path, bank=entry)
     async with gateway(engine, gateway=AUTH, keysPath=str(keys_path)) as running:
         async with running.client(key) as client:
             assert (await client.chat.completions.create(**CHAT)).choices

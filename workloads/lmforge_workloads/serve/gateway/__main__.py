@@ -19,8 +19,12 @@ from pathlib import Path
 import uvloop
 
 from lmforge_api.gateway_run import GATEWAY_CONFIG_PATH, GatewayRun, Upstream
+from lmforge_api.run import TERMINATION_LOG
 from lmforge_workloads.common import logs
+from lmforge_workloads.common.exits import last_words
 from lmforge_workloads.serve.gateway.server import serve
+
+log = logging.getLogger("lmforge_workloads.serve.gateway")
 
 
 def main() -> int:
@@ -32,15 +36,21 @@ def main() -> int:
     arguments = parser.parse_args()
     logs.configure()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the rest we say ourselves
-    if arguments.upstream:
-        run = GatewayRun(
-            namespace="default", name="local", model=arguments.model, upstream=Upstream(url=arguments.upstream)
-        )
-    else:
-        run = GatewayRun.model_validate_json(arguments.config.read_bytes())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(run, pod=socket.gethostname()))
+    try:
+        run = _configuration(arguments)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(run, pod=socket.gethostname()))
+    except Exception as error:
+        log.error("the gateway can't go on: %s", error)
+        return last_words(TERMINATION_LOG, error)
     return 0
+
+
+def _configuration(arguments: argparse.Namespace) -> GatewayRun:
+    if arguments.upstream is None:
+        return GatewayRun.model_validate_json(arguments.config.read_bytes())
+    upstream = Upstream(url=arguments.upstream)
+    return GatewayRun(namespace="default", name="local", model=arguments.model, upstream=upstream)
 
 
 if __name__ == "__main__":

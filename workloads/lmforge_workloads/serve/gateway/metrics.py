@@ -39,7 +39,9 @@ DURATION = Histogram(
     ["endpoint"],
     buckets=_SECONDS,
 )
-IN_FLIGHT = Gauge("lmforge_gateway_requests_in_flight", "Requests that are here, waiting ones too.")
+IN_FLIGHT = Gauge(
+    "lmforge_gateway_requests_in_flight", "Requests that were let in and are not answered in full, waiting ones too."
+)
 HELD = Gauge("lmforge_gateway_requests_held", "Requests that wait for a replica.")
 DRAINING = Gauge("lmforge_gateway_draining", "1 after SIGTERM.")
 

@@ -46,7 +46,6 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         record = account.Record(self._endpoint, models=self._models)
-        self._parts.demand.came()
         try:
             await self._answer(exchange, record)
         except ClientGone:
@@ -60,7 +59,6 @@ class Proxy:
             log.exception("a request failed by a fault of the gateway")
             await exchange.fail(ApiError("The gateway failed: its log says why"))
         finally:
-            self._parts.demand.went()
             record.close(exchange, access_log=self._parts.run.gateway.access_log)
 
     async def _answer(self, exchange: Exchange, record: account.Record) -> None:
@@ -81,10 +79,11 @@ class Proxy:
             in_session=session is not None,
         )
         async with exchange.while_client_stays(), self._within_limits(exchange, caller, prepared, record):
-            if session is None:
-                await self._forward(exchange, prepared, record)
-            else:
-                await self._take_turn(exchange, prepared, session, record)
+            with self._parts.demand.counted():
+                if session is None:
+                    await self._forward(exchange, prepared, record)
+                else:
+                    await self._take_turn(exchange, prepared, session, record)
 
     def _session(self, exchange: Exchange, caller: Caller) -> str | None:
         name = exchange.header(b"x-session-id")

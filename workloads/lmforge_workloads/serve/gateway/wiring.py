@@ -7,7 +7,9 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
+from lmforge_api.gateway import Redis as RedisConfig
 from lmforge_api.gateway_run import DemandReply, DemandReport, GatewayRun
+from lmforge_workloads.common.exits import UserError
 from lmforge_workloads.serve.gateway import metrics
 from lmforge_workloads.serve.gateway.demand import Demand, Reporter
 from lmforge_workloads.serve.gateway.hold import Availability
@@ -105,5 +107,13 @@ def _redis(run: GatewayRun) -> Redis | None:
     sessions = run.gateway.sessions
     if sessions is None or sessions.redis is None:
         return None
-    url = sessions.redis.url or Path(run.redis_url_path).read_text().strip()
+    url = sessions.redis.url or _secret_url(sessions.redis, Path(run.redis_url_path))
     return Redis.from_url(url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS)
+
+
+def _secret_url(redis: RedisConfig, path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        told = f"{path} can't be read: does the Secret {redis.secret_name} have an entry {redis.secret_key}?"
+        raise UserError(f"{told} ({error.strerror})") from None
