@@ -14,6 +14,7 @@ import json
 import re
 import sys
 import time
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -89,7 +90,7 @@ async def stream(port: int, *, streams: int, seconds: float, key: str) -> dict[s
     for _ in range(streams):
         ended = loop.create_future()
         ends.append(ended)
-        await loop.create_connection(lambda ended=ended: Stream(sent, delays, ended), "127.0.0.1", port)
+        await loop.create_connection(partial(Stream, sent, delays, ended), "127.0.0.1", port)
         await asyncio.sleep(seconds / streams)
     return {"first": await asyncio.gather(*ends), "delays": delays}
 
