@@ -58,10 +58,16 @@ format: venv ## Format the code
 	@.venv/bin/ruff check --fix --quiet .
 	@.venv/bin/ruff format --quiet .
 
-test-fast: venv ## Tests without a cluster, in under two minutes
+redis: ## Debian's redis-server, which tests of sessions and limits start on a port of their own
+	@command -v redis-server >/dev/null || { echo "▸ installing redis-server"; \
+		DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null || { \
+		echo "redis-server is missing: apt-get install -y redis-server (as root)"; exit 1; }; }
+
+test-fast: venv redis ## Tests without a cluster, in under two minutes
 	@.venv/bin/pytest -q -m "not distributed and not integration and not cluster"
 
-test: check images ## All tests: unit, integration, distributed numerics, end to end on the cluster
+test: check images redis ## All tests: unit, integration, distributed numerics, end to end on the cluster
 	@.venv/bin/pytest
 
 bench: images ## All benches (see README for what each measures)
@@ -72,4 +78,4 @@ clean: ## Remove what builds left in the tree
 
 include e2e/cluster/cluster.mk
 
-.PHONY: help venv demo up images down generate check format test-fast test bench clean
+.PHONY: help venv demo up images down generate check format redis test-fast test bench clean

@@ -10,6 +10,7 @@ BENCHES = {
     "overhead": "(a) tokens/s of a TrainingJob against the same training without the operator",
     "control_plane": "(b) objects a second, CPU and memory of the operator with thousands of TrainingJobs",
     "recovery": "(c) seconds from a killed pod to the next training step",
+    "gateway": "(d) what the gateway adds to a request and to a thousand streams, without a cluster",
 }
 
 
