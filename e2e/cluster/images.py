@@ -76,4 +76,5 @@ OPERATOR = Image(
     BASE,
     ("images/operator/requirements.txt", "operator/lmforge_api", "operator/lmforge_operator"),
 )
+VLLM = Image("vllm", TORCH, ("images/vllm/requirements.txt",))
 RUNNABLE = (OPERATOR, TRAIN)
