@@ -28,6 +28,7 @@ def expected(paths: Paths) -> Mapping[Path, str]:
         "torch/constraints.txt": [line for line in train if line not in without_torch],
         "train/requirements.txt": without_torch,
         "operator/requirements.txt": _export(paths, "operator"),
+        "serve/requirements.txt": _export(paths, "serve"),
     }
     return {
         REPOSITORY / "images" / name: HEADER + "".join(f"{line}\n" for line in lines)
