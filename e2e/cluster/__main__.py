@@ -1,4 +1,4 @@
-"""python -m e2e.cluster up | down | clean | status | images | env | tools | constraints
+"""python -m e2e.cluster up | down | clean | status | images | env | tools | constraints | lock
 python -m e2e.cluster stop-node NAME | start-node NAME
 
 CLUSTER chooses the kind of cluster: native (the default), kind, or current (the kubeconfig's context).
@@ -56,6 +56,8 @@ def main(arguments: list[str]) -> int:
                 binaries.ensure(paths, *options.names)
             case "constraints":
                 constraints.write(paths)
+            case "lock":
+                constraints.lock(paths)
             case "stop-node":
                 cluster.stop_node(*options.names)
             case "start-node":
@@ -75,8 +77,9 @@ def clean(paths: Paths) -> None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description=__doc__)
-    commands = ("up", "down", "clean", "status", "images", "env", "tools", "constraints", "stop-node", "start-node")
-    parser.add_argument("command", choices=commands)
+    commands = ("up", "down", "clean", "status", "images", "env", "tools", "constraints", "lock")
+    nodes = ("stop-node", "start-node")
+    parser.add_argument("command", choices=(*commands, *nodes))
     parser.add_argument("names", nargs="*", help="programs for `tools`, a node for `stop-node` and `start-node`")
     parser.add_argument("--cluster", default=os.environ.get("CLUSTER", "native"))
     parser.add_argument("--nodes", type=int, default=int(os.environ.get("NODES", "2")))

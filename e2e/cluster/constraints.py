@@ -11,6 +11,7 @@ from e2e.cluster.paths import REPOSITORY, Paths
 from e2e.cluster.shell import run
 
 HEADER = "# Written by `python -m e2e.cluster constraints` from uv.lock: do not edit.\n"
+LOCK_HEADER = "# Written by `python -m e2e.cluster lock` from requirements.in: do not edit.\n"
 
 
 def write(paths: Paths) -> None:
@@ -27,11 +28,28 @@ def expected(paths: Paths) -> Mapping[Path, str]:
         "torch/constraints.txt": [line for line in train if line not in without_torch],
         "train/requirements.txt": without_torch,
         "operator/requirements.txt": _export(paths, "operator"),
+        "serve/requirements.txt": _export(paths, "serve"),
     }
     return {
         REPOSITORY / "images" / name: HEADER + "".join(f"{line}\n" for line in lines)
         for name, lines in contents.items()
     }
+
+
+def lock(paths: Paths) -> None:
+    """Resolves anew what vLLM brings: its pins exclude the trainer's, so uv.lock can't hold both. The torch layer stays.
+
+    Everything that the torch image holds already is left out, and has to be what vLLM gets along with.
+    """
+    folder = REPOSITORY / "images" / "vllm"
+    options = ("--no-annotate", "--no-header", "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
+    shared = (REPOSITORY / "images" / "torch" / "constraints.txt").read_text()
+    text = run(
+        *(_uv(paths), "pip", "compile", "--quiet", *options, "--override", folder / "overrides.txt"),
+        *("--constraints", REPOSITORY / "images" / "torch" / "constraints.txt", folder / "requirements.in"),
+    )
+    own = [line for line in text.splitlines() if line not in shared]
+    (folder / "requirements.txt").write_text(LOCK_HEADER + "".join(f"{line}\n" for line in own))
 
 
 def _export(paths: Paths, extra: str, *options: str) -> Sequence[str]:

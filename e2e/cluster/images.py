@@ -76,4 +76,15 @@ OPERATOR = Image(
     BASE,
     ("images/operator/requirements.txt", "operator/lmforge_api", "operator/lmforge_operator"),
 )
+VLLM = Image("vllm", TORCH, ("images/vllm/requirements.txt",))
+SERVE = Image(
+    "serve",
+    BASE,
+    (
+        "images/serve/requirements.txt",
+        "operator/lmforge_api",
+        "workloads/lmforge_workloads/common",
+        "workloads/lmforge_workloads/serve",
+    ),
+)
 RUNNABLE = (OPERATOR, TRAIN)

