@@ -9,9 +9,9 @@ from typing import Any
 from lmforge_api.common import PodTemplate, Resources, Scheduling
 from lmforge_api.run import RUN_CONFIG_PATH, TERMINATION_LOG
 from lmforge_operator import labels
+from lmforge_operator.inputs.uris import CLAIM_MOUNTS
 from lmforge_operator.runs import gang
 from lmforge_operator.runs.names import Owner
-from lmforge_operator.runs.uris import CLAIM_MOUNTS
 
 Manifest = dict[str, Any]
 
@@ -49,12 +49,7 @@ class Launch:
     @property
     def labels(self) -> dict[str, str]:
         """Labels of every child."""
-        return {
-            labels.MANAGED_BY: labels.MANAGED_BY_VALUE,
-            labels.OWNER_UID: self.owner.uid,
-            labels.OWNER_KIND: self.owner.kind,
-            labels.OWNER_NAME: self.owner.name[:63],
-        }
+        return self.owner.labels
 
     @property
     def attempt_labels(self) -> dict[str, str]:

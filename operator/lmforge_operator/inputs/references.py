@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmforge_api.common import ObjectRef
-from lmforge_operator.runs.uris import claims_of
+from lmforge_operator.inputs.uris import claims_of
 
 Lookup = Callable[[str, str], dict[str, Any] | None]
 """(kind, name) of the same namespace -> the object, as far as it exists."""
