@@ -17,6 +17,7 @@ from lmforge_operator.serving.service import Decision, Serving
 
 SCALING_SECONDS = 2.0
 """How often the autoscaler looks: twice, with the measurements' own pause, is within five seconds."""
+MOVING_SECONDS = 1.0
 LOADING_SECONDS = 5.0
 SHOWN_SECONDS = 10.0
 KEPT_STEPS = 10
@@ -118,6 +119,8 @@ def _front(serving: Serving) -> str:
 
 def _look_again(serving: Serving, share: Plan, scale: Scale) -> float | None:
     scaling = serving.spec.autoscaling
+    if serving.gateway.seen and _front(serving) == Role.ROUTER:  # nobody tells of the Service's move
+        return MOVING_SECONDS
     if serving.spec.stopped:
         return None
     if scaling is not None and scaling.engine == "builtin" and scale.replicas:
