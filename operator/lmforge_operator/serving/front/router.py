@@ -16,6 +16,9 @@ Manifest = dict[str, Any]
 
 PORT = 8000
 METRICS_PORT = 29000
+UNEVEN = 4
+"""cache_aware sends a prompt to its cache until that replica has so many requests more than another (and half as many
+again): vllm-router's own 64 would let a few replicas queue while others are idle."""
 
 
 def manifest(owner: Owner, spec: InferenceServiceSpec, settings: Settings, *, engine_port: int) -> Manifest:
@@ -43,7 +46,7 @@ def command(owner: Owner, spec: InferenceServiceSpec, *, engine_port: int) -> li
     return [
         "vllm-router",
         "--host", "0.0.0.0", "--port", str(PORT),
-        "--policy", spec.router.policy,
+        "--policy", spec.router.policy, "--balance-abs-threshold", str(UNEVEN), "--balance-rel-threshold", "1.5",
         "--service-discovery", "--service-discovery-namespace", owner.namespace,
         "--service-discovery-port", str(engine_port), "--selector", *selector,
         "--prometheus-host", "0.0.0.0", "--prometheus-port", str(METRICS_PORT),
