@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lmforge_operator.engine.context import Context
-from lmforge_operator.errors import UserError
+from lmforge_operator.errors import Conflict, UserError
 from lmforge_operator.kube.informer import Informer
 from lmforge_operator.kube.resources import (
     CONFIG_MAPS,
@@ -19,7 +19,7 @@ from lmforge_operator.kube.resources import (
     SERVICES,
     Resource,
 )
-from lmforge_operator.labels import OWNER_UID, TEMPLATE_HASH, Reason, Role
+from lmforge_operator.labels import OWNER_NAME, OWNER_UID, TEMPLATE_HASH, Reason, Role
 from lmforge_operator.serving import events
 from lmforge_operator.serving.names import Owner
 from lmforge_operator.serving.service import Decision, Serving
@@ -57,7 +57,8 @@ async def carry_out(
 async def _ensure_front(context: Context, serving: Serving, decision: Decision, wanted: Wanted) -> None:
     if serving.router.seen is None:
         for kind, part in zip((SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS), wanted.router_identity(), strict=True):
-            await context.kube.create(kind, part)
+            if await context.kube.create(kind, part) is None:
+                await _claimed(context, kind, part)
     await _ensure(context, DEPLOYMENTS, context.deployments, wanted.router())
     gateway = wanted.gateway()
     if gateway is not None:
@@ -73,7 +74,9 @@ async def _ensure_revisions(context: Context, serving: Serving, decision: Decisi
     for name, replicas in decision.plan.replicas.items():
         seen = serving.revisions.get(name)
         if seen is None:
-            await context.kube.create(DEPLOYMENTS, wanted.revision(replicas=replicas))
+            made = wanted.revision(replicas=replicas)
+            if await context.kube.create(DEPLOYMENTS, made) is None:
+                await _claimed(context, DEPLOYMENTS, made)
         elif seen.replicas != replicas:
             await context.kube.merge(DEPLOYMENTS, namespace, name, {"spec": {"replicas": replicas}})
 
@@ -87,27 +90,36 @@ async def _remove(context: Context, serving: Serving, decision: Decision, wanted
 
 
 async def _ensure(context: Context, resource: Resource, cache: Informer, wanted: Manifest) -> Manifest:
-    """The child as it is there, made or changed where it has to be.
-
-    Raises UserError when something else has its name.
-    """
+    """The child as it is there, made or changed where it has to be."""
     meta = wanted["metadata"]
-    known = cache.get(meta["namespace"], meta["name"]) or await _unknown(context, resource, wanted)
+    known = cache.get(meta["namespace"], meta["name"])
+    if known is None or not _belongs(known, wanted):
+        known = await _claimed(context, resource, wanted)
     if known is not None and _hash(known) == _hash(wanted):
         return known
     return await context.kube.apply(resource, wanted)
 
 
-async def _unknown(context: Context, resource: Resource, wanted: Manifest) -> Manifest | None:
-    """What else may have the name: a child that the cache doesn't know yet, or somebody else's."""
+async def _claimed(context: Context, resource: Resource, wanted: Manifest) -> Manifest | None:
+    """What has the name on the server: nothing, or a child that the cache doesn't know yet.
+
+    Raises Conflict (look again soon) while a child of a former service of this name is being removed, UserError when it
+    is somebody else's.
+    """
     meta = wanted["metadata"]
     found = await context.kube.get(resource, meta["namespace"], meta["name"])
-    if found is not None and (found["metadata"].get("labels") or {}).get(OWNER_UID) != meta["labels"][OWNER_UID]:
-        raise UserError(
-            f"{resource.kind} {meta['name']} exists already and belongs to something else: rename one of them",
-            reason=Reason.NAME_TAKEN,
-        )
-    return found
+    if found is None or _belongs(found, wanted):
+        return found
+    if (found["metadata"].get("labels") or {}).get(OWNER_NAME) == meta["labels"][OWNER_NAME]:
+        raise Conflict(f"{resource.kind} {meta['name']} of the former service is still being removed", status=409)
+    raise UserError(
+        f"{resource.kind} {meta['name']} exists already and belongs to something else: rename one of them",
+        reason=Reason.NAME_TAKEN,
+    )
+
+
+def _belongs(found: Manifest, wanted: Manifest) -> bool:
+    return bool((found["metadata"].get("labels") or {}).get(OWNER_UID) == wanted["metadata"]["labels"][OWNER_UID])
 
 
 def _hash(manifest: Manifest) -> str:

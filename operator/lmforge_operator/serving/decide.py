@@ -48,7 +48,8 @@ def decide(serving: Serving) -> Decision:
     status = story.status_of(
         serving, share, wanted=scale.replicas, held_back=scale.held_back, failed=failed, steps=_steps(serving, scale)
     )
-    return Decision(status, share, _front(serving), scale.history, _look_again(serving, share, scale))
+    front = _front(serving)
+    return Decision(status, share, front, scale.history, _look_again(serving, share, scale, front))
 
 
 def failure(serving: Serving) -> FailedRevision | None:
@@ -110,21 +111,22 @@ def _steps(serving: Serving, scale: Scale) -> list[ScalingStep]:
 
 
 def _front(serving: Serving) -> str:
-    """Whom the Service points at: a gateway only once it can take what the router has taken so far."""
+    """Whom the Service points at: a gateway once it can take what the router took, the router once it has an engine."""
     if not serving.gateway.wanted:
-        return Role.ROUTER
+        holds = serving.front == Role.GATEWAY and not serving.ready and not serving.spec.stopped
+        return Role.GATEWAY if holds else Role.ROUTER
     moves = serving.front == Role.ROUTER and not serving.gateway.ready
     return Role.ROUTER if moves else Role.GATEWAY
 
 
-def _look_again(serving: Serving, share: Plan, scale: Scale) -> float | None:
+def _look_again(serving: Serving, share: Plan, scale: Scale, front: str) -> float | None:
     scaling = serving.spec.autoscaling
-    if serving.gateway.seen and _front(serving) == Role.ROUTER:  # nobody tells of the Service's move
+    if serving.front not in ("", front):  # nobody tells of the Service's move
         return MOVING_SECONDS
     if serving.spec.stopped:
         return None
     if scaling is not None and scaling.engine == "builtin" and scale.replicas:
         return SCALING_SECONDS
-    if serving.loading or share.current != serving.update:
-        return LOADING_SECONDS
-    return SHOWN_SECONDS if scale.replicas else None
+    if not scale.replicas:
+        return LOADING_SECONDS if serving.loading else None
+    return LOADING_SECONDS if serving.loading or share.current != serving.update else SHOWN_SECONDS

@@ -25,6 +25,16 @@ class ReplicaSeen(PodState):
     last_words: str = ""
 
     @property
+    def over(self) -> bool:
+        """Whether it has ended for good: evicted, or out of resources. Its Deployment has made another."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def drains(self) -> bool:
+        """Whether it finishes its requests before it goes."""
+        return self.deleting and not self.over
+
+    @property
     def serves(self) -> bool:
         """Whether the router sends it requests."""
         return self.ready and not self.deleting
@@ -32,7 +42,7 @@ class ReplicaSeen(PodState):
     @property
     def loads(self) -> bool:
         """Whether it is still on its way."""
-        return not self.ready and not self.deleting and self.phase not in ("Succeeded", "Failed")
+        return not (self.ready or self.deleting or self.over)
 
 
 @dataclass(frozen=True)
@@ -56,8 +66,8 @@ class RevisionSeen:
 
     @property
     def gone(self) -> bool:
-        """Neither wanted nor there."""
-        return self.replicas == 0 and not self.pods
+        """Neither wanted nor at work."""
+        return self.replicas == 0 and all(pod.over for pod in self.pods)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,10 @@ async def scrape(context: Context) -> None:
 def targets(context: Context) -> Iterator[Target]:
     """Every replica that serves."""
     for key in context.objects:
-        if key.kind != INFERENCE_SERVICES.kind or (manifest := context.objects.get(key)) is None:
+        manifest = context.objects.get(key) if key.kind == INFERENCE_SERVICES.kind else None
+        engine = ENGINES.get(manifest["spec"]["engine"]) if manifest else None
+        if manifest is None or engine is None:
             continue
-        engine = ENGINES[manifest["spec"]["engine"]]
         uid = manifest["metadata"]["uid"]
         for pod in read_replicas(context.pods.owned_by(uid)):
             if pod.serves and pod.address:
@@ -60,7 +61,7 @@ async def _ask(context: Context, session: aiohttp.ClientSession, target: Target)
             response.raise_for_status()
             text = await response.text()
         load = target.engine.measure(list(text_string_to_metric_families(text)))
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+    except Exception as error:  # whatever one of them answers, the others are asked
         log.debug("%s can't be measured: %s: %s", target.pod, type(error).__name__, error)
         return
     context.memory.loads.record(target.uid, target.pod, load, now=context.now())

@@ -18,7 +18,16 @@ from apiserver import ApiServer
 from cluster_player import ClusterPlayer, Manifest
 from real_api import eventually, inference_service, new_namespace, open_kube
 
-from lmforge_operator.kube.resources import CONFIG_MAPS, DEPLOYMENTS, INFERENCE_SERVICES, ROLE_BINDINGS, SERVICES
+from lmforge_operator.kube.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    INFERENCE_SERVICES,
+    PODS,
+    ROLE_BINDINGS,
+    ROLES,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -254,6 +263,31 @@ async def test_a_name_that_somebody_else_uses_is_left_alone_and_said(player: Clu
     service = await player.kube.get(SERVICES, player.namespace, "taken")
     assert service is not None
     assert "selector" not in service["spec"]
+
+
+async def test_a_service_made_anew_waits_until_the_children_of_the_former_one_are_gone(player: ClusterPlayer) -> None:
+    revision = await serve(player, "again")
+    former = (await player.service("again"))["metadata"]["uid"]
+    await player.kube.delete(INFERENCE_SERVICES, player.namespace, "again")
+    await player.kube.create(INFERENCE_SERVICES, inference_service(player.namespace, "again"))
+    await asyncio.sleep(1)
+    router = await player.kube.get(DEPLOYMENTS, player.namespace, "again-router")
+    assert router is not None
+    assert router["metadata"]["ownerReferences"][0]["uid"] == former
+    # What the garbage collector would do.
+    for resource, name in (
+        (ROLE_BINDINGS, "again-router"),
+        (ROLES, "again-router"),
+        (SERVICE_ACCOUNTS, "again-router"),
+        (DEPLOYMENTS, "again-router"),
+        (DEPLOYMENTS, revision),
+        (SERVICES, "again"),
+    ):
+        await player.kube.delete(resource, player.namespace, name)
+    for pod in await player.engines(revision):
+        await player.kube.delete(PODS, player.namespace, pod["metadata"]["name"], grace_seconds=0)
+    await player.all_ready(revision, 1)
+    await player.until("again", phase="Ready", ready="1/1")
 
 
 async def demand(

@@ -162,7 +162,9 @@ def test_the_service_points_at_a_gateway_only_once_it_can_take_over() -> None:
     assert decide(serving(gateway=wanted, front="")).front == "gateway"
     assert decide(serving(gateway=UP, front="router")).front == "gateway"
     assert decide(serving(gateway=wanted, front="gateway")).front == "gateway"
-    assert decide(serving(gateway=replace(UP, wanted=False), front="gateway")).front == "router"
+    unwanted = replace(UP, wanted=False)
+    assert decide(serving(gateway=unwanted, front="gateway")).front == "gateway"  # no engine could answer yet
+    assert decide(serving(revision(NEW, pod()), gateway=unwanted, front="gateway")).front == "router"
 
 
 def test_what_happened_is_told_once() -> None:

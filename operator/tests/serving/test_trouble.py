@@ -109,3 +109,4 @@ def test_more_replicas_are_of_no_use_where_those_that_are_wanted_find_no_place(s
 def test_pods_that_drain_or_have_ended_are_not_taken_for_loading() -> None:
     seen: RevisionSeen = revision(NEW, loading(deleting=True), loading(phase="Failed"), pod(deleting=True), replicas=0)
     assert (seen.ready, seen.loading, seen.gone) == (0, 0, False)
+    assert revision(NEW, loading(phase="Failed"), replicas=0).gone

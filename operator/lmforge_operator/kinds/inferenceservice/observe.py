@@ -77,7 +77,7 @@ def observe(
         selector=owner.engine_selector,
         update="" if model.waiting_for else _revision(owner, spec, model, settings),
         revisions=read_revisions(children.deployments, replicas),
-        draining=sum(pod.deleting for pod in replicas),
+        draining=sum(pod.drains for pod in replicas),
         router=_part(children, Role.ROUTER, wanted=not spec.stopped),
         gateway=_part(children, Role.GATEWAY, wanted=wants_gateway and not spec.stopped),
         front=((children.service or {}).get("metadata", {}).get("labels") or {}).get(ROLE, ""),
