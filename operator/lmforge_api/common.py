@@ -31,7 +31,7 @@ class Resources(ApiModel):
     cel_rules = (
         Rule(
             cel="has(self.accelerator) == has(self.count)",
-            message="resources.accelerator and resources.count go together: name the device (nvidia.com/gpu) and how many each pod gets, or leave both out to train on CPU",
+            message="resources.accelerator and resources.count go together: name the device (nvidia.com/gpu) and how many each pod gets, or leave both out to run on CPU",
         ),
         Rule(
             cel="quantity(self.memory).isGreaterThan(quantity(self.sharedMemory))",

@@ -12,7 +12,7 @@ import yaml
 from pydantic.config import JsonDict, JsonValue
 
 from lmforge_api.base import GROUP, VERSION
-from lmforge_api.kinds import KINDS, Column, Kind
+from lmforge_api.kinds import KINDS, Column, Kind, Scale
 from lmforge_api.schema import structural
 
 HEADER = "# Generated from lmforge_api by `make generate`. Don't edit.\n"
@@ -47,7 +47,7 @@ def definition(kind: Kind) -> JsonDict:
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {}} | _scale(kind.scale),
                     "additionalPrinterColumns": [_column(column) for column in kind.columns],
                     "schema": {"openAPIV3Schema": root_schema(kind)},
                 }
@@ -72,6 +72,17 @@ def root_schema(kind: Kind) -> JsonDict:
     }
     rules: list[JsonValue] = [rule.wire() for rule in kind.rules]
     return schema | ({"x-kubernetes-validations": rules} if rules else {})
+
+
+def _scale(scale: Scale | None) -> JsonDict:
+    if scale is None:
+        return {}
+    paths: JsonDict = {
+        "specReplicasPath": scale.wanted,
+        "statusReplicasPath": scale.actual,
+        "labelSelectorPath": scale.selector,
+    }
+    return {"scale": paths}
 
 
 def _column(column: Column) -> JsonDict:

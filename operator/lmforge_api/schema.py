@@ -1,9 +1,10 @@
 """From a pydantic model to a structural OpenAPI v3.0 schema, as `apiextensions.k8s.io/v1` wants it.
 
 JSON Schema as pydantic writes it differs in what the API server refuses: `$ref` is inlined, `anyOf … null` collapses to
-an optional field, exclusive bounds become flags, and `additionalProperties: false` goes (unknown fields are the API
-server's business). Nested objects whose fields all have defaults get these as their own default, in full: the server checks a
-default against the rules before it fills in what is missing. Rules come from `cel_rules` and `immutable_fields` of each model.
+an optional field, exclusive bounds become flags, a constant an enumeration of one, and `additionalProperties: false` goes
+(unknown fields are the API server's business). Nested objects whose fields all have defaults get these as their own
+default, in full: the server checks a default against the rules before it fills in what is missing. Rules come from
+`cel_rules` and `immutable_fields` of each model.
 """
 
 import inspect
@@ -84,6 +85,8 @@ class _Structural:
     def convert(self, schema: JsonDict, *, where: str) -> JsonDict:
         schema = self._inline(schema, where=where)
         converted: JsonDict = {key: schema[key] for key in _KEPT if key in schema}
+        if "const" in schema:  # a Literal of one word
+            converted["enum"] = [schema["const"]]
         converted |= _bounds(schema)
         if "type" not in converted:
             raise UnsupportedSchema(f"{where}: a structural schema needs a type, this is {schema}")

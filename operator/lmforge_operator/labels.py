@@ -9,6 +9,8 @@ OWNER_KIND: Final = "lmforge.dev/kind"
 OWNER_NAME: Final = "lmforge.dev/name"
 ATTEMPT: Final = "lmforge.dev/attempt"
 TEMPLATE_HASH: Final = "lmforge.dev/template-hash"
+ROLE: Final = "lmforge.dev/role"
+REVISION: Final = "lmforge.dev/revision"
 COMPLETION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 COSCHEDULING_GROUP: Final = "scheduling.x-k8s.io/pod-group"
@@ -17,8 +19,16 @@ VOLCANO_GROUP: Final = "scheduling.k8s.io/group-name"
 FIELD_MANAGER: Final = "lmforge"
 
 
+class Role:
+    """What a pod of a service does."""
+
+    ENGINE: Final = "engine"
+    ROUTER: Final = "router"
+    GATEWAY: Final = "gateway"
+
+
 class ConditionType:
-    """Types of conditions that run kinds carry."""
+    """Types of conditions that run kinds and serving kinds carry."""
 
     INPUTS_READY: Final = "InputsReady"
     SCHEDULED: Final = "Scheduled"
@@ -26,10 +36,15 @@ class ConditionType:
     SUSPENDED: Final = "Suspended"
     COMPLETE: Final = "Complete"
     FAILED: Final = "Failed"
+    ENGINE_READY: Final = "EngineReady"
+    ROUTER_READY: Final = "RouterReady"
+    AVAILABLE: Final = "Available"
+    PROGRESSING: Final = "Progressing"
+    DEGRADED: Final = "Degraded"
 
 
 class Reason:
-    """Why an attempt ended, or why a run waits."""
+    """Why an attempt ended, why a run waits, or why a service is as it is."""
 
     OUT_OF_MEMORY: Final = "OutOfMemory"
     HANG: Final = "Hang"
@@ -64,3 +79,16 @@ class Reason:
     QUEUED: Final = "Queued"
     SILENT: Final = "NoProgressReports"
     COMPLETED: Final = "Completed"
+    NAME_TAKEN: Final = "NameTaken"
+    WRONG_FORMAT: Final = "WrongFormat"
+    NOT_ENOUGH_MEMORY: Final = "NotEnoughMemory"
+    QUOTA: Final = "PodsRefused"
+    CRASHING: Final = "CrashLoop"
+    SLOW: Final = "DeadlineExceeded"
+    LOADING: Final = "Loading"
+    ROLLING_OUT: Final = "RollingOut"
+    ROLLED_BACK: Final = "RolledBack"
+    SCALED_TO_ZERO: Final = "ScaledToZero"
+    STOPPED: Final = "Stopped"
+    READY: Final = "Ready"
+    ROUTER_STARTING: Final = "RouterStarting"

@@ -20,7 +20,7 @@ import kopf
 from lmforge_operator import logs, watching
 from lmforge_operator.engine.runtime import Runtime
 from lmforge_operator.errors import OperatorError
-from lmforge_operator.kinds import KINDS
+from lmforge_operator.kinds import BACKGROUND, KINDS
 from lmforge_operator.kube.connection import Connection, connect
 from lmforge_operator.kube.lease import Identity
 from lmforge_operator.settings import Settings, load
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def operate(settings: Settings, connection: Connection, identity: Identity) -> None:
     """Runs a replica until a signal, or until a part of it breaks."""
-    runtime = Runtime(settings, connection, [(kind.resource, kind.reconcile) for kind in KINDS], identity=identity)
+    kinds = [(kind.resource, kind.reconcile) for kind in KINDS]
+    runtime = Runtime(settings, connection, kinds, identity=identity, background=BACKGROUND)
     resources = [kind.resource for kind in KINDS]
     registry = watching.registry(resources, connection, observe=runtime.objects.observe)
 

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 from apiserver import ApiServer, wait_until_established
+from hypothesis import settings
 
 from e2e.cluster.control_plane import ControlPlane
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 

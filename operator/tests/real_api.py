@@ -10,7 +10,7 @@ from apiserver import ApiServer
 
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.connection import connect
-from lmforge_operator.kube.resources import TRAINING_JOBS
+from lmforge_operator.kube.resources import INFERENCE_SERVICES, TRAINING_JOBS
 from lmforge_operator.kube.transport import Transport
 from lmforge_operator.labels import ATTEMPT, OWNER_KIND, OWNER_NAME, OWNER_UID
 
@@ -54,6 +54,16 @@ def training_job(namespace: str, name: str = "tiny", **spec: object) -> Manifest
         "kind": TRAINING_JOBS.kind,
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"model": model, "dataset": {"uri": "s3://corpus/text.jsonl"}, "steps": 10} | spec,
+    }
+
+
+def inference_service(namespace: str, name: str = "chat", **spec: object) -> Manifest:
+    """An InferenceService whose model needs nothing of the cluster."""
+    return {
+        "apiVersion": INFERENCE_SERVICES.api_version,
+        "kind": INFERENCE_SERVICES.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"model": {"uri": "file:///models/tiny"}} | spec,
     }
 
 

@@ -1,8 +1,9 @@
 """What a reconcile may use. Everything comes in here, so that tests put their own in."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from lmforge_operator.engine.events import EventRecorder
 from lmforge_operator.engine.objects import Objects
@@ -10,6 +11,7 @@ from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.informer import Informer
 from lmforge_operator.kube.resources import Manifest, Resource
 from lmforge_operator.reports.book import ReportBook
+from lmforge_operator.serving.memory import Memory
 from lmforge_operator.settings import Settings
 
 
@@ -22,6 +24,7 @@ class Context:
     """Our own objects, of every kind."""
     jobs: Informer
     pods: Informer
+    deployments: Informer
     services: Informer
     """Metadata only."""
     config_maps: Informer
@@ -29,6 +32,8 @@ class Context:
     claims: Informer
     """PersistentVolumeClaims of every namespace: whether they are bound."""
     reports: ReportBook
+    memory: Memory
+    """What is remembered of services: measurements, demand, wishes."""
     events: EventRecorder
     settings: Settings
     now: Callable[[], datetime]
@@ -37,8 +42,11 @@ class Context:
 
     @property
     def informers(self) -> tuple[Informer, ...]:
-        return (self.jobs, self.pods, self.services, self.config_maps, self.claims)
+        return (self.jobs, self.pods, self.deployments, self.services, self.config_maps, self.claims)
 
+
+Background = Callable[[Context], Coroutine[Any, Any, None]]
+"""Work that the leader does beside reconciling, until it is cancelled."""
 
 Reconcile = Callable[[Context, Manifest], Awaitable[float | None]]
 """Looks at what is wanted and what exists, acts, writes the status if it changed.

@@ -8,6 +8,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -21,6 +22,15 @@ EventType = Literal["Normal", "Warning"]
 CONTROLLER = "lmforge.dev/operator"
 REMEMBERED = 4096
 NOTE_LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of `kubectl describe`."""
+
+    type: EventType
+    reason: str
+    message: str
 
 
 class EventRecorder:

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from lmforge_operator import metrics
 from lmforge_operator.engine import health
-from lmforge_operator.engine.context import Context, Reconcile
+from lmforge_operator.engine.context import Background, Context, Reconcile
 from lmforge_operator.engine.events import EventRecorder
 from lmforge_operator.engine.loop import Loop
 from lmforge_operator.engine.objects import Objects
@@ -26,6 +26,7 @@ from lmforge_operator.kube.informer import Informer, OnChange
 from lmforge_operator.kube.lease import Elector, Identity
 from lmforge_operator.kube.resources import (
     CONFIG_MAPS,
+    DEPLOYMENTS,
     JOBS,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
@@ -42,6 +43,7 @@ from lmforge_operator.reports.identity import Reviewer
 from lmforge_operator.reports.rate import RateLimit
 from lmforge_operator.reports.server import ReportServer
 from lmforge_operator.reports.tls import Certificate
+from lmforge_operator.serving.memory import Memory
 from lmforge_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -59,9 +61,12 @@ class Runtime:
         kinds: Sequence[tuple[Resource, Reconcile]],
         *,
         identity: Identity,
+        background: Sequence[Background] = (),
     ) -> None:
         self.settings = settings
+        self._background = background
         self.book = ReportBook()
+        self.memory = Memory()
         self.queue: WorkQueue[Key] = WorkQueue(
             clock=monotonic,
             minimum_interval=settings.queue.minimum_interval_seconds,
@@ -133,6 +138,8 @@ class Runtime:
                 await informer.wait_synced()
             for key in self.objects:
                 self.queue.add(key, background=True)
+            for work in self._background:
+                tasks.create_task(work(self.context))
             tasks.create_task(self.loop.run())
 
     async def _sweep(self) -> None:
@@ -148,6 +155,7 @@ class Runtime:
     def _object_changed(self, key: Key, manifest: Manifest) -> None:
         if self.objects.get(key) is None:
             self.book.forget(manifest["metadata"]["uid"])
+            self.memory.forget(manifest["metadata"]["uid"])
         self.queue.add(key)
         self._input_changed(key)
 
@@ -179,10 +187,12 @@ class Runtime:
             objects=self.objects,
             jobs=self._children(JOBS, projections.job),
             pods=self._children(PODS, projections.pod),
+            deployments=self._children(DEPLOYMENTS, projections.deployment),
             services=self._children(SERVICES, projections.only_metadata, metadata_only=True),
             config_maps=self._children(CONFIG_MAPS, projections.only_metadata, metadata_only=True),
             claims=self._informer(PERSISTENT_VOLUME_CLAIMS, projections.claim, "", self._claim_changed),
             reports=self.book,
+            memory=self.memory,
             events=EventRecorder(self.kube, instance=self._identity.name, now=_now),
             settings=self.settings,
             now=_now,
@@ -224,6 +234,7 @@ class Runtime:
         self._stack.push_async_callback(forwarder.close)
         server = ReportServer(
             book=self.book,
+            demand=self.memory.demand,
             reviewer=Reviewer(self.kube, remember_seconds=reports.review_cache_seconds, clock=monotonic),
             pods=self.context.pods,
             kinds=self._kinds,

@@ -78,6 +78,16 @@ class Kube:
         namespace, name = _place(manifest)
         return await self._write(resource, "PUT", resource.path(namespace, name), manifest)
 
+    async def merge(self, resource: Resource, namespace: str, name: str, patch: Manifest) -> Manifest | None:
+        """Changes these fields and no others (a JSON merge patch). None: it is gone."""
+        path = resource.path(namespace, name)
+        try:
+            return await self._write(
+                resource, "PATCH", path, patch, "application/merge-patch+json", f"fieldManager={FIELD_MANAGER}"
+            )
+        except NotFound:
+            return None
+
     async def delete(
         self,
         resource: Resource,

@@ -4,7 +4,7 @@ from lmforge_operator.kube.cache import Projection
 from lmforge_operator.kube.resources import Manifest
 from lmforge_operator.labels import COMPLETION_INDEX
 
-__all__ = ["Projection", "claim", "custom_resource", "job", "metadata", "only_metadata", "phase", "pod"]
+__all__ = ["Projection", "claim", "custom_resource", "deployment", "job", "metadata", "only_metadata", "phase", "pod"]
 
 METADATA = (
     "name",
@@ -25,6 +25,7 @@ CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
 CONTAINER_STATUSES = ("containerStatuses", "initContainerStatuses")
 CONTAINER_STATUS = ("name", "ready", "restartCount", "state", "lastState", "image")
 JOB_SPEC = ("suspend", "parallelism", "completions")
+DEPLOYMENT_STATUS = ("availableReplicas",)
 
 
 def metadata(manifest: Manifest) -> Manifest:
@@ -60,6 +61,17 @@ def job(manifest: Manifest) -> Manifest:
         "metadata": _child(manifest),
         "spec": _some(manifest.get("spec"), JOB_SPEC),
         "status": manifest.get("status") or {},
+    }
+
+
+def deployment(manifest: Manifest) -> Manifest:
+    """How many pods a Deployment should have, how many are of use, and why there can't be more."""
+    full = manifest.get("status") or {}
+    failures = [_some(each, CONDITION) for each in full.get("conditions") or () if each["type"] == "ReplicaFailure"]
+    return {
+        "metadata": _child(manifest),
+        "spec": _some(manifest.get("spec"), ("replicas",)),
+        "status": _some(full, DEPLOYMENT_STATUS) | ({"conditions": failures} if failures else {}),
     }
 
 

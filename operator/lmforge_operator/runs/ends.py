@@ -6,8 +6,8 @@ from typing import Literal
 
 from lmforge_api.common import Attempt
 from lmforge_operator.labels import Reason
+from lmforge_operator.pods.state import timestamp
 from lmforge_operator.runs.causes import Cause, end_of
-from lmforge_operator.runs.observed import timestamp
 from lmforge_operator.runs.run import Run, active_seconds, seconds_since
 from lmforge_operator.runs.waiting import Waiting, first_finding
 

@@ -1,21 +1,12 @@
 """Events that matter: what changed between two statuses, in the words that `kubectl describe` prints."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from lmforge_api.common import Attempt, RunStatus
+from lmforge_operator.engine.events import Event
 
 _OF_NOTE = ("Succeeded", "Failed", "Suspended", "Suspending")
-
-
-@dataclass(frozen=True)
-class Event:
-    """One line of `kubectl describe`."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    message: str
 
 
 def between(before: Mapping[str, Any], after: RunStatus) -> Iterator[Event]:

@@ -9,16 +9,22 @@ from typing import Any
 from lmforge_api.common import PodTemplate, Resources, Scheduling
 from lmforge_api.run import RUN_CONFIG_PATH, TERMINATION_LOG
 from lmforge_operator import labels
+from lmforge_operator.inputs.uris import CLAIM_MOUNTS
+from lmforge_operator.pods.spec import (
+    container_resources,
+    container_security,
+    environment,
+    node_loss_tolerations,
+    pod_security,
+    pull_secrets,
+)
 from lmforge_operator.runs import gang
 from lmforge_operator.runs.names import Owner
-from lmforge_operator.runs.uris import CLAIM_MOUNTS
 
 Manifest = dict[str, Any]
 
 CONFIG_DIR = RUN_CONFIG_PATH.rsplit("/", 1)[0]
 TOKEN_DIR = "/var/run/lmforge"
-NODE_LOSS_TOLERATION_SECONDS = 5
-"""A run resumes from its checkpoint: waiting the usual five minutes for a lost node to come back only costs time."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,7 @@ class Launch:
     @property
     def labels(self) -> dict[str, str]:
         """Labels of every child."""
-        return {
-            labels.MANAGED_BY: labels.MANAGED_BY_VALUE,
-            labels.OWNER_UID: self.owner.uid,
-            labels.OWNER_KIND: self.owner.kind,
-            labels.OWNER_NAME: self.owner.name[:63],
-        }
+        return self.owner.labels
 
     @property
     def attempt_labels(self) -> dict[str, str]:
@@ -148,53 +149,35 @@ def _pod_spec(launch: Launch) -> Manifest:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": launch.grace_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": launch.user,
-            "runAsGroup": launch.user,
-            "fsGroup": launch.user,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(launch.user),
         "containers": [_container(launch)],
         "volumes": _volumes(launch),
-        "tolerations": [*_node_loss_tolerations(), *launch.tolerations, *template.tolerations],
+        "tolerations": [*node_loss_tolerations(), *launch.tolerations, *template.tolerations],
     }
     optional: Manifest = {
         "serviceAccountName": template.service_account_name,
         "nodeSelector": {**launch.node_selector, **template.node_selector},
         "affinity": template.affinity or _spread(launch),
         "priorityClassName": launch.scheduling.priority_class_name,
-        "imagePullSecrets": [{"name": name} for name in [*launch.pull_secrets, *template.image_pull_secrets]],
+        "imagePullSecrets": pull_secrets([*launch.pull_secrets, *template.image_pull_secrets]),
         "schedulerName": "volcano" if launch.scheduling.gang == "volcano" else None,
     }
     return spec | {key: value for key, value in optional.items() if value}
 
 
 def _container(launch: Launch) -> Manifest:
-    wanted = launch.resources
-    requests = {"cpu": wanted.cpu, "memory": wanted.memory}
-    limits = {"memory": wanted.memory}
-    if wanted.accelerator:
-        requests[wanted.accelerator] = limits[wanted.accelerator] = str(wanted.count)
     container: Manifest = {
         "name": "workload",
         "image": launch.template.image or launch.image,
         "imagePullPolicy": launch.pull_policy,
         "command": list(launch.command),
-        "resources": {"requests": requests, "limits": limits},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "resources": container_resources(launch.resources),
+        "securityContext": container_security(),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(launch),
     }
-    env = [{"name": variable.name, "value": variable.value} for variable in launch.template.env]
-    sources = [{"secretRef": {"name": name}} for name in launch.template.env_from]
-    return container | ({"env": env} if env else {}) | ({"envFrom": sources} if sources else {})
+    return container | environment(launch.template)
 
 
 def _mounts(launch: Launch) -> list[Manifest]:
@@ -222,18 +205,6 @@ def _volumes(launch: Launch) -> list[Manifest]:
     for number, claim in enumerate(launch.claims):
         volumes.append({"name": f"input-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     return volumes
-
-
-def _node_loss_tolerations() -> list[Manifest]:
-    return [
-        {
-            "key": f"node.kubernetes.io/{taint}",
-            "operator": "Exists",
-            "effect": "NoExecute",
-            "tolerationSeconds": NODE_LOSS_TOLERATION_SECONDS,
-        }
-        for taint in ("not-ready", "unreachable")
-    ]
 
 
 def _spread(launch: Launch) -> Manifest | None:

@@ -2,18 +2,12 @@
 
 from dataclasses import dataclass
 
+from lmforge_operator import owner
+
 
 @dataclass(frozen=True)
-class Owner:
-    """The object that a run belongs to, as its children need it."""
-
-    api_version: str
-    kind: str
-    plural: str
-    short: str
-    namespace: str
-    name: str
-    uid: str
+class Owner(owner.Owner):
+    """The object that a run belongs to."""
 
     @property
     def service(self) -> str:
@@ -29,23 +23,6 @@ class Owner:
         return f"{self.job(attempt)}-{index}.{self.service}.{self.namespace}.svc"
 
     @property
-    def audience(self) -> str:
-        """What a pod's token must have been made for, for it to report on this object."""
-        return f"lmforge.dev/{self.plural}/{self.namespace}/{self.name}"
-
-    @property
     def directory(self) -> str:
         """The run's own place in the store: not even a later object of the same name shares it."""
         return f"{self.kind.lower()}/{self.namespace}/{self.name}-{self.uid[:8]}"
-
-    @property
-    def reference(self) -> dict[str, object]:
-        """The ownerReference of its children."""
-        return {
-            "apiVersion": self.api_version,
-            "kind": self.kind,
-            "name": self.name,
-            "uid": self.uid,
-            "controller": True,
-            "blockOwnerDeletion": False,
-        }

@@ -9,35 +9,18 @@ from pydantic import ValidationError
 
 from lmforge_api.run import ExitReport
 from lmforge_operator.labels import ATTEMPT, COMPLETION_INDEX, TEMPLATE_HASH
+from lmforge_operator.pods.state import PodState, read_pod, timestamp
 
 Manifest = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class PodSeen:
+@dataclass(frozen=True, kw_only=True)
+class PodSeen(PodState):
     """One pod of an attempt."""
 
-    name: str
     attempt: int
     index: int
-    node: str
-    phase: str
-    started: bool = False
-    deleting: bool = False
-    ready: bool = False
-    disruption: str = ""
-    unschedulable: str = ""
-    waiting_reason: str = ""
-    waiting_message: str = ""
-    exit_code: int | None = None
-    exit_reason: str = ""
-    words: str = ""
     report: ExitReport | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether its container is over (or never will run)."""
-        return self.exit_code is not None or self.phase in ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
@@ -53,11 +36,6 @@ class JobSeen:
     failed_message: str = ""
     suspended: bool = False
     deleting: bool = False
-
-
-def timestamp(text: str) -> datetime:
-    """An RFC 3339 time as the API server writes it."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def read_jobs(manifests: Iterable[Manifest]) -> dict[int, JobSeen]:
@@ -89,31 +67,12 @@ def _job(manifest: Manifest) -> JobSeen:
 
 
 def _pod(manifest: Manifest) -> PodSeen:
-    meta, status = manifest["metadata"], manifest.get("status") or {}
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled") or {}
-    disruption = conditions.get("DisruptionTarget") or {}
-    container: Manifest = next(iter(status.get("containerStatuses") or ()), {})
-    state = container.get("state") or {}
-    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
-    words = terminated.get("message", "")
+    state, labels = read_pod(manifest), manifest["metadata"]["labels"]
     return PodSeen(
-        name=meta["name"],
-        attempt=int(meta["labels"].get(ATTEMPT, 0)),
-        index=int(meta["labels"].get(COMPLETION_INDEX, 0)),
-        node=(manifest.get("spec") or {}).get("nodeName", ""),
-        phase=status.get("phase", "Pending"),
-        started="running" in state or bool(terminated),
-        deleting="deletionTimestamp" in meta,
-        ready=(conditions.get("Ready") or {}).get("status") == "True",
-        disruption=disruption.get("reason", "") if disruption.get("status") == "True" else status.get("reason", ""),
-        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
-        waiting_reason=waiting.get("reason", ""),
-        waiting_message=waiting.get("message", ""),
-        exit_code=terminated.get("exitCode"),
-        exit_reason=terminated.get("reason", ""),
-        words=words,
-        report=_exit_report(words),
+        **vars(state),
+        attempt=int(labels.get(ATTEMPT, 0)),
+        index=int(labels.get(COMPLETION_INDEX, 0)),
+        report=_exit_report(state.words),
     )
 
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from lmforge_api.common import Attempt, FailurePolicy, InputStatus, RunStatus
 from lmforge_api.run import ProgressReport
-from lmforge_operator.runs.observed import JobSeen, PodSeen, timestamp
+from lmforge_operator.pods.state import timestamp
+from lmforge_operator.runs.observed import JobSeen, PodSeen
 
 
 class RunSpec(Protocol):

@@ -2,6 +2,7 @@
 
 from lmforge_api.common import Attempt, RunPhase, RunStatus
 from lmforge_operator.labels import Reason
+from lmforge_operator.pods.holdups import sentence
 from lmforge_operator.runs.ends import silence
 from lmforge_operator.runs.run import Run, seconds_since
 from lmforge_operator.runs.waiting import Waiting, first_finding
@@ -44,11 +45,11 @@ def phase_of_wait(run: Run, status: RunStatus, attempt: Attempt) -> Words:
     found = first_finding(Waiting(run.jobs.get(attempt.number), run.pods_of(attempt.number), attempt.nodes))
     settling = seconds_since(attempt.started_at, run.now) < SETTLING and found and found.reason == Reason.UNSCHEDULABLE
     if found and found.stuck and not settling:
-        return ("Restarting" if again else "Pending"), found.reason, _sentence(found.message)
+        return ("Restarting" if again else "Pending"), found.reason, sentence(found.message)
     if found and found.reason == Reason.QUEUED:
-        return "Pending", found.reason, _sentence(found.message)
+        return "Pending", found.reason, sentence(found.message)
     what = found.message if found else "all pods have started; waiting for the first report"
-    return phase, Reason.STARTING, f"{repeated_work(status)} {_sentence(what)}".strip()
+    return phase, Reason.STARTING, f"{repeated_work(status)} {sentence(what)}".strip()
 
 
 def repeated_work(status: RunStatus) -> str:
@@ -62,7 +63,7 @@ def repeated_work(status: RunStatus) -> str:
 
 def _running_message(run: Run, status: RunStatus, attempt: Attempt) -> str:
     report = run.report_of(attempt.number)
-    said = f" {_sentence(report.message)}" if report and report.message else ""
+    said = f" {sentence(report.message)}" if report and report.message else ""
     before = status.attempts[-2] if len(status.attempts) > 1 else None
     if before is None:
         pods = f"{attempt.nodes} pod{'s' if attempt.nodes > 1 else ''}"
@@ -76,7 +77,3 @@ def _resumed(before: Attempt, attempt: Attempt) -> str:
     cost = "No work was lost" if lost == 0 else f"{lost} step{'s were' if lost > 1 else ' was'} repeated"
     why = before.message.rstrip(".") or before.reason
     return f"{at} on attempt {attempt.number}: {why} (attempt {before.number}, step {before.step}). {cost}."
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."

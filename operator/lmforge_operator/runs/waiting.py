@@ -4,19 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lmforge_operator.labels import Reason
+from lmforge_operator.pods import holdups
+from lmforge_operator.pods.holdups import Finding, one_line
 from lmforge_operator.runs.observed import JobSeen, PodSeen
-
-_PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
-_CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What holds it up. `stuck` when it won't pass without somebody's doing."""
-
-    reason: str
-    message: str
-    stuck: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,30 +33,22 @@ def _queued(waiting: Waiting) -> Finding | None:
 
 
 def _image(waiting: Waiting) -> Finding | None:
-    pods = [pod for pod in waiting.pods if pod.waiting_reason in _PULL]
-    if not pods:
-        return None
-    detail = _one_line(pods[0].waiting_message) or pods[0].waiting_reason
-    return Finding(
-        Reason.IMAGE_PULL_FAILED,
-        f"{_share(pods, waiting)} can't pull the image: {detail}. Correct template.image (or the chart's images), "
-        "or name template.imagePullSecrets",
-    )
+    return holdups.image_pull(waiting.pods, total=waiting.nodes)
 
 
 def _config(waiting: Waiting) -> Finding | None:
-    pods = [pod for pod in waiting.pods if pod.waiting_reason in _CONFIG]
-    if not pods:
+    return holdups.container_config(waiting.pods)
+
+
+def _crashing(waiting: Waiting) -> Finding | None:
+    held = next((pod for pod in waiting.pods if pod.waiting_reason == holdups.CRASHING), None)
+    if held is None:
         return None
-    return Finding(Reason.CONFIG_ERROR, f"pod {pods[0].name} can't start: {_one_line(pods[0].waiting_message)}")
+    return Finding(Reason.CONFIG_ERROR, f"pod {held.name} can't start: {one_line(held.waiting_message)}")
 
 
 def _unschedulable(waiting: Waiting) -> Finding | None:
-    pods = [pod for pod in waiting.pods if pod.unschedulable]
-    if not pods:
-        return None
-    detail = _one_line(pods[0].unschedulable)
-    return Finding(Reason.UNSCHEDULABLE, f"{_share(pods, waiting)} can't be scheduled: {detail}{_remedy(detail)}")
+    return holdups.unschedulable(waiting.pods, total=waiting.nodes)
 
 
 def _starting(waiting: Waiting) -> Finding | None:
@@ -76,22 +58,4 @@ def _starting(waiting: Waiting) -> Finding | None:
     return Finding(Reason.STARTING, f"{running} of {waiting.nodes} pods have started", stuck=False)
 
 
-_CHECKS: tuple[Check, ...] = (_queued, _image, _config, _unschedulable, _starting)
-
-
-def _share(pods: Sequence[PodSeen], waiting: Waiting) -> str:
-    return f"{len(pods)} of {waiting.nodes} pods"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:400].rstrip(". ")
-
-
-def _remedy(detail: str) -> str:
-    if "persistentvolumeclaim" in detail and "not found" in detail:
-        return ". Create the claim, or correct the uri"
-    if "Insufficient" in detail:
-        return ". Lower resources (or nodes), or free a node"
-    if "unbound" in detail:
-        return ". Check the claim's storage class: `kubectl describe pvc`"
-    return ""
+_CHECKS: tuple[Check, ...] = (_queued, _image, _config, _crashing, _unschedulable, _starting)

@@ -129,7 +129,7 @@ PODS = (
         "an accelerator without a count",
         {"resources": {"accelerator": "nvidia.com/gpu"}},
         "resources.accelerator and resources.count go together: name the device (nvidia.com/gpu) and how many "
-        "each pod gets, or leave both out to train on CPU",
+        "each pod gets, or leave both out to run on CPU",
         "resources",
     ),
     Refused(

@@ -51,7 +51,7 @@ def table(text: str) -> list[list[str]]:
 def test_get_shows_how_far_it_is(api_server: ApiServer) -> None:
     header, row = table(api_server.kubectl("get", "lmforge", "-n", "shown"))
     assert header == ["NAME", "PHASE", "PROGRESS", "STEP", "LOSS", "TOKENS/S", "ETA", "RESTARTS", "AGE"]
-    assert row[:-1] == ["tiny", "Running", "62%", "248/400", "3.41", "18.2k", "1m40s", "1"]
+    assert row[:-1] == ["trainingjob.lmforge.dev/tiny", "Running", "62%", "248/400", "3.41", "18.2k", "1m40s", "1"]
 
 
 def test_wide_shows_why_and_where(api_server: ApiServer) -> None:

@@ -188,7 +188,7 @@ def test_kubectl_apply_prints_the_sentence(api_server: ApiServer) -> None:
         api_server.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest({**GOOD, "nodes": 3})))
 
 
-def _messages(schema: dict[str, Any]) -> Iterator[str]:
+def messages(schema: dict[str, Any]) -> Iterator[str]:
     """The sentence of every rule in a schema, values replaced by %s."""
     for rule in schema.get("x-kubernetes-validations", []):
         expression = rule.get("messageExpression")
@@ -196,14 +196,14 @@ def _messages(schema: dict[str, Any]) -> Iterator[str]:
         text = found[1].replace("%%", "%").replace(r"\'", "'") if found else rule["message"]
         yield text
     for child in schema.get("properties", {}).values():
-        yield from _messages(child)
+        yield from messages(child)
     if "items" in schema:
-        yield from _messages(schema["items"])
+        yield from messages(schema["items"])
 
 
 def test_every_rule_has_a_row() -> None:
     sentences = [row.sentence for row in ALL]
-    for message in set(_messages(structural(TrainingJobSpec))):
+    for message in set(messages(structural(TrainingJobSpec))):
         if "can't change once the object exists" in message:
             continue  # each has its test above
         pattern = ".*".join(map(re.escape, message.split("%s")))

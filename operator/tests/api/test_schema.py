@@ -37,6 +37,7 @@ class Outer(ApiModel):
     immutable_fields = ("mode", "perhaps")
 
     mode: Literal["a", "b"] = Field("a", description="A mode.")
+    only: Literal["c"] = Field("c", description="One choice.")
     ratio: float = Field(0.5, gt=0, lt=2, description="A ratio.")
     inner: Inner = Field(default_factory=Inner, description="The inner one.")
     perhaps: Inner | None = Field(None, description="Perhaps another.")
@@ -56,6 +57,7 @@ def test_a_model_becomes_a_structural_schema() -> None:
         "type": "object",
         "description": "What is outside.\n\nAnd more about it.",
         "properties": {
+            "only": {"type": "string", "enum": ["c"], "default": "c", "description": "One choice."},
             "mode": {
                 "type": "string", "enum": ["a", "b"], "default": "a", "description": "A mode.",
                 "x-kubernetes-validations": [

@@ -7,7 +7,8 @@ import pytest
 from lupa import LuaRuntime
 
 from lmforge_api.base import GROUP
-from lmforge_api.common import Progress, RunPhase
+from lmforge_api.common import Condition, Progress, RunPhase
+from lmforge_api.inferenceservice import InferenceServiceStatus, ServicePhase
 from lmforge_api.kinds import KINDS
 from lmforge_api.trainingjob import TrainingJobStatus
 
@@ -60,6 +61,31 @@ def test_every_kind_has_a_script(kind: Any) -> None:
 )
 def test_health_follows_the_phase_and_says_the_message(seen: dict[str, Any], expected: Verdict) -> None:
     assert health(seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "fields", "verdict"),
+    [
+        ("Pending", {"message": "Waits for a model."}, "Progressing"),
+        ("Pending", {"reason": "NotEnoughMemory", "message": "Too large."}, "Degraded"),
+        ("Loading", {"message": "0 of 1 replicas."}, "Progressing"),
+        ("Updating", {"message": "Half."}, "Progressing"),
+        ("Ready", {"message": "2 of 2 replicas are ready."}, "Healthy"),
+        ("Idle", {"message": "Scaled to zero."}, "Healthy"),
+        ("Degraded", {"message": "Rolled back."}, "Degraded"),
+        ("Stopped", {"message": "Stopped."}, "Suspended"),
+    ],
+)
+def test_a_services_health_follows_its_phase(phase: ServicePhase, fields: dict[str, str], verdict: str) -> None:
+    seen = InferenceServiceStatus(phase=phase, observed_generation=1, **fields).wire()  # type: ignore[arg-type]
+    assert health(seen, kind="InferenceService") == (verdict, fields["message"])
+    assert health(seen, kind="InferenceService", generation=2)[0] == "Progressing"
+
+
+def test_a_service_that_could_not_be_reconciled_is_degraded_by_what_stands_in_its_condition() -> None:
+    trouble = Condition(type="Reconciled", status="False", reason="NameTaken", message="The name is taken.")
+    seen = InferenceServiceStatus(phase="Ready", observed_generation=1, conditions=[trouble]).wire()
+    assert health(seen, kind="InferenceService") == ("Degraded", "The name is taken.")
 
 
 def test_a_success_of_an_older_generation_is_no_success() -> None:

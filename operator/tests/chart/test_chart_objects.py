@@ -178,6 +178,9 @@ def test_the_operator_may_do_what_it_does_and_no_more(render: Any, api_server: A
         ("create", "tokenreviews.authentication.k8s.io"),
         ("get", "nodes"),
         ("update", "leases.coordination.k8s.io/lmforge-operator"),
+        ("list", "inferenceservices.lmforge.dev"),
+        ("patch", "deployments.apps"),
+        ("create", "rolebindings.rbac.authorization.k8s.io"),
     ]
     refused = [
         ("get", "secrets"),
@@ -191,7 +194,11 @@ def test_the_operator_may_do_what_it_does_and_no_more(render: Any, api_server: A
         ("impersonate", "users"),
         ("list", "nodes"),
         ("update", "leases.coordination.k8s.io/other"),
-        ("create", "rolebindings.rbac.authorization.k8s.io"),
+        # A router's Role and RoleBinding are made, but nothing can be given away that the operator doesn't have.
+        ("bind", "roles.rbac.authorization.k8s.io"),
+        ("escalate", "roles.rbac.authorization.k8s.io"),
+        ("patch", "rolebindings.rbac.authorization.k8s.io"),
+        ("create", "clusterrolebindings.rbac.authorization.k8s.io"),
     ]
     assert [right for right in allowed if not can(api_server, *right)] == []
     assert [right for right in refused if can(api_server, *right)] == []

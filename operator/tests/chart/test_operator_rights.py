@@ -51,6 +51,15 @@ def eventually(reached: Callable[[], bool], what: str, log: Path, *, seconds: fl
         time.sleep(0.2)
 
 
+def apply(api_server: Any, kind: str, name: str, spec: dict[str, Any]) -> None:
+    manifest = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+    api_server.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(manifest))
+
+
+def without_a_refusal(log: Path) -> bool:
+    return not re.search("forbidden|403", log.read_text(), re.IGNORECASE)
+
+
 def test_a_run_is_started_and_suspended_without_a_refusal(api_server: Any, operator_log: Path) -> None:
     def names(resource: str) -> set[str]:
         found = api_server.kubectl("get", resource, "-n", NAMESPACE, "-o", "name")
@@ -62,8 +71,7 @@ def test_a_run_is_started_and_suspended_without_a_refusal(api_server: Any, opera
         "nodes": 2,
         "parallelism": {"data": 2},
     }
-    manifest = {"apiVersion": API_VERSION, "kind": "TrainingJob", "metadata": {"name": "tiny"}, "spec": spec}
-    api_server.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(manifest))
+    apply(api_server, "TrainingJob", "tiny", spec)
     eventually(lambda: bool(names("jobs")), "a Job", operator_log)
     eventually(lambda: bool(names("events")), "an event", operator_log)
     assert {"lmforge-store"} == names("pvc")
@@ -71,5 +79,28 @@ def test_a_run_is_started_and_suspended_without_a_refusal(api_server: Any, opera
     assert names("configmaps")
     api_server.kubectl("patch", "tj", "tiny", "-n", NAMESPACE, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     eventually(lambda: not names("jobs"), "the end of the Job", operator_log)
-    log = operator_log.read_text()
-    assert not re.search("forbidden|403", log, re.IGNORECASE), log[-3000:]
+    assert without_a_refusal(operator_log), operator_log.read_text()[-3000:]
+
+
+def test_a_service_is_started_changed_and_scaled_without_a_refusal(api_server: Any, operator_log: Path) -> None:
+    def replicas() -> dict[str, int]:
+        found = json.loads(api_server.kubectl("get", "deployments", "-n", NAMESPACE, "-o", "json"))["items"]
+        return {each["metadata"]["name"]: each["spec"]["replicas"] for each in found}
+
+    def there(resource: str, *names: str) -> bool:
+        found = api_server.kubectl("get", resource, "-n", NAMESPACE, "-o", "name")
+        return set(names) <= {line.split("/")[1] for line in found.splitlines()}
+
+    spec = {"model": {"uri": "file:///models/tiny"}, "gateway": {}, "replicas": 1}
+    apply(api_server, "InferenceService", "chat", spec)
+    eventually(lambda: there("services", "chat", "chat-router"), "the Services", operator_log)
+    eventually(lambda: there("configmaps", "chat-gateway"), "the gateway's ConfigMap", operator_log)
+    for resource in ("serviceaccounts", "roles", "rolebindings"):
+        assert there(resource, "chat-router"), resource
+    eventually(lambda: len(replicas()) == 3, "engine, router and gateway", operator_log)
+    apply(api_server, "InferenceService", "chat", spec | {"replicas": 2, "gateway": {"accessLog": True}})
+    eventually(lambda: 2 in replicas().values(), "a second replica", operator_log)
+    apply(api_server, "InferenceService", "chat", {**spec, "gateway": None, "stopped": True})
+    eventually(lambda: set(replicas().values()) == {0}, "the end of all pods", operator_log)
+    eventually(lambda: not there("deployments", "chat-gateway"), "the end of the gateway", operator_log)
+    assert without_a_refusal(operator_log), operator_log.read_text()[-3000:]

@@ -332,7 +332,9 @@ async def test_probes_and_metrics_tell_how_it_is(api_server: ApiServer) -> None:
         await world.create()
         await eventually(
             lambda: (
-                world.runtime.elector.leads and world.runtime.objects.get(Key("TrainingJob", world.namespace, "tiny"))
+                world.runtime.elector.leads
+                and all(informer.synced for informer in world.runtime.context.informers)
+                and world.runtime.objects.get(Key("TrainingJob", world.namespace, "tiny"))
             )
         )
         url = f"http://127.0.0.1:{world.runtime.http_port}"

@@ -12,16 +12,18 @@ import aiohttp
 import pytest
 from aiohttp import web
 from apiserver import ApiServer
-from real_api import new_namespace, open_kube, pod, training_job
+from real_api import inference_service, new_namespace, open_kube, pod, training_job
 
 from lmforge_operator.kube.client import Kube
-from lmforge_operator.kube.resources import PODS, TRAINING_JOBS, Key, Manifest
+from lmforge_operator.kube.resources import INFERENCE_SERVICES, PODS, TRAINING_JOBS, Key, Manifest
+from lmforge_operator.labels import OWNER_UID, REVISION, ROLE
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.reports.forward import Forwarder
 from lmforge_operator.reports.identity import Reviewer
 from lmforge_operator.reports.rate import RateLimit
 from lmforge_operator.reports.server import ReportServer
 from lmforge_operator.reports.tls import Certificate
+from lmforge_operator.serving.demand import DemandBook
 
 pytestmark = pytest.mark.integration
 
@@ -37,6 +39,9 @@ class PodsOf:
     def get(self, namespace: str, name: str) -> Manifest | None:
         return self.pods.get((namespace, name))
 
+    def owned_by(self, uid: str) -> list[Manifest]:
+        return [each for each in self.pods.values() if each["metadata"].get("labels", {}).get(OWNER_UID) == uid]
+
 
 class Replica:
     """One operator's endpoint, with a certificate for the Service's name."""
@@ -44,6 +49,7 @@ class Replica:
     def __init__(self, world: "World", kube: Kube, *, leads: bool, rate: float = 1000) -> None:
         self.world = world
         self.book = ReportBook()
+        self.demand = DemandBook()
         self.woken: list[tuple[Key, bool]] = []
         self.leads = leads
         self.holder = ""
@@ -53,9 +59,10 @@ class Replica:
         )
         self.server = ReportServer(
             book=self.book,
+            demand=self.demand,
             reviewer=Reviewer(kube, remember_seconds=60, clock=monotonic),
             pods=world.pods,
-            kinds={TRAINING_JOBS.plural: TRAINING_JOBS},
+            kinds={kind.plural: kind for kind in (TRAINING_JOBS, INFERENCE_SERVICES)},
             object_of=world.objects.get,
             wake=lambda key, urgent: self.woken.append((key, urgent)),
             leads=lambda: self.leads,
@@ -101,8 +108,24 @@ class World:
         await self.add_pod(kube, f"{name}-0", owner=made, attempt=attempt)
         return made
 
-    async def add_pod(self, kube: Kube, name: str, *, owner: Manifest | None, attempt: int = 1) -> None:
-        made = await kube.create(PODS, pod(self.namespace, name, owner=owner, attempt=attempt, account="default"))
+    async def serve(self, kube: Kube, name: str) -> None:
+        """An InferenceService with a gateway pod, a ready engine and one that loads."""
+        made = await kube.create(INFERENCE_SERVICES, inference_service(self.namespace, name))
+        assert made is not None
+        self.objects[Key("InferenceService", self.namespace, name)] = made
+        await self.add_pod(kube, f"{name}-gateway", owner=made, labels={ROLE: "gateway"})
+        for number in range(2):
+            engine = {ROLE: "engine", REVISION: "r"}
+            await self.add_pod(kube, f"{name}-engine-{number}", owner=made, labels=engine)
+        ready = {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"}
+        self.pods.pods[self.namespace, f"{name}-engine-0"]["status"] = ready
+
+    async def add_pod(
+        self, kube: Kube, name: str, *, owner: Manifest | None, attempt: int = 1, labels: Manifest | None = None
+    ) -> None:
+        wanted = pod(self.namespace, name, owner=owner, attempt=attempt, account="default")
+        wanted["metadata"]["labels"] |= labels or {}
+        made = await kube.create(PODS, wanted)
         assert made is not None
         self.pods.pods[self.namespace, name] = made
 
@@ -120,13 +143,25 @@ class World:
     def audience(self, name: str) -> str:
         return f"lmforge.dev/trainingjobs/{self.namespace}/{name}"
 
+    async def demand(self, replica: Replica, name: str, pod_name: str, **report: int) -> tuple[int, Any]:
+        """Posts what a gateway of an InferenceService says."""
+        token = self.token(pod_name, audience=f"lmforge.dev/inferenceservices/{self.namespace}/{name}")
+        return await self.post(replica, name, token, {"pod": "any", **report}, place="demand/inferenceservices")
+
     async def post(
-        self, replica: Replica, name: str, token: str | None, body: Any = None, **headers: str
+        self,
+        replica: Replica,
+        name: str,
+        token: str | None,
+        body: Any = None,
+        *,
+        place: str = "progress/trainingjobs",
+        **headers: str,
     ) -> tuple[int, Any]:
         context = ssl.create_default_context(cafile=str(self.authority))
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        url = f"{replica.url}/v1/progress/trainingjobs/{self.namespace}/{name}"
+        url = f"{replica.url}/v1/{place}/{self.namespace}/{name}"
         report = {"attempt": 1, "stage": "Training", "step": 7, "steps": 10, "loss": 3.5} if body is None else body
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
@@ -186,6 +221,25 @@ async def test_a_stop_that_was_asked_for_is_in_the_reply(world: World, leader: R
     leader.book.ask_stop(uid, 1)
     token = world.token("mine-0", audience=world.audience("mine"))
     assert (await world.post(leader, "mine", token))[1] == '{"stop":true}'
+
+
+async def test_a_gateways_demand_is_taken_and_answered_with_the_replicas_that_are_ready(
+    world: World, kube: Kube, leader: Replica
+) -> None:
+    await world.serve(kube, "chat")
+    assert await world.demand(leader, "chat", "chat-gateway", waiting=2) == (200, '{"ready":1}')
+    key = Key("InferenceService", world.namespace, "chat")
+    held = leader.demand.held(world.objects[key]["metadata"]["uid"], now=datetime.now(UTC))
+    assert held is not None
+    assert held.waiting == 2
+    await world.demand(leader, "chat", "chat-gateway", waiting=3)
+    assert leader.woken == [(key, True), (key, False)]  # only the first that waits is urgent
+
+
+async def test_only_gateways_speak_of_demand(world: World, kube: Kube, leader: Replica) -> None:
+    await world.serve(kube, "chat")
+    assert (await world.demand(leader, "chat", "chat-engine-0", waiting=1))[0] == 403
+    assert (await world.demand(leader, "chat", "mine-0", waiting=1))[0] == 403
 
 
 async def test_a_token_for_another_audience_is_refused(world: World, leader: Replica) -> None:

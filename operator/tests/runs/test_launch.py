@@ -7,11 +7,11 @@ import pytest
 
 from lmforge_api.run import TrainingRun
 from lmforge_operator.errors import UserError
+from lmforge_operator.inputs.uris import claims_of, in_pod
 from lmforge_operator.kinds.trainingjob.desired import launch
 from lmforge_operator.kinds.trainingjob.observe import Training, observe
 from lmforge_operator.runs import launch as objects
 from lmforge_operator.runs.launch import Launch
-from lmforge_operator.runs.uris import claims_of, in_pod
 from lmforge_operator.settings import Settings
 from tests.runs.builders import at, attempt, spec
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from lmforge_api.common import ObjectRef
+from lmforge_operator.inputs.references import missing_claims, resolve
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs import events, rules
 from lmforge_operator.runs.causes import end_of
-from lmforge_operator.runs.progress import short_duration, short_number
-from lmforge_operator.runs.references import missing_claims, resolve
 from lmforge_operator.runs.waiting import Waiting, first_finding
+from lmforge_operator.words import short_duration, short_number
 from tests.runs.builders import attempt, ended_pod, failed, job, pod, spec, status
 
 

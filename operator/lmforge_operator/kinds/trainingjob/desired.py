@@ -3,9 +3,9 @@
 from lmforge_api import derive
 from lmforge_api.common import Attempt
 from lmforge_api.run import ProgressTarget, Rendezvous, StorePaths, TrainingRun
+from lmforge_operator.inputs.uris import claims_of, in_pod
 from lmforge_operator.kinds.trainingjob.observe import Training
 from lmforge_operator.runs.launch import TOKEN_DIR, Launch
-from lmforge_operator.runs.uris import claims_of, in_pod
 from lmforge_operator.settings import Settings
 
 COMMAND = ("python", "-m", "lmforge_workloads.train", "--config", "/etc/lmforge/run.json")

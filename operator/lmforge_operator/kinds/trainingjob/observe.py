@@ -10,10 +10,10 @@ from lmforge_api.base import API_VERSION
 from lmforge_api.common import InputStatus, ObjectRef
 from lmforge_api.run import ProgressReport
 from lmforge_api.trainingjob import TrainingJobSpec, TrainingJobStatus
+from lmforge_operator.inputs.references import Lookup, Resolved, missing_claims, resolve
 from lmforge_operator.runs.launch import template_hash
 from lmforge_operator.runs.names import Owner
 from lmforge_operator.runs.observed import read_jobs, read_pods
-from lmforge_operator.runs.references import Lookup, Resolved, missing_claims, resolve
 from lmforge_operator.runs.run import Inputs, Run
 
 Manifest = dict[str, Any]

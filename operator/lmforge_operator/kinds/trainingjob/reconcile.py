@@ -7,12 +7,12 @@ is there and the run has succeeded.
 
 from typing import Any
 
+from lmforge_operator.engine.authority import authority
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kinds.trainingjob import desired
 from lmforge_operator.kinds.trainingjob.observe import observe
 from lmforge_operator.kube.resources import TRAINING_JOBS, Key
 from lmforge_operator.runs.advance import advance
-from lmforge_operator.runs.authority import authority
 from lmforge_operator.runs.carry_out import carry_out
 from lmforge_operator.runs.nodes import lost_nodes
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmforge_api.common import ObjectRef
-from lmforge_operator.runs.uris import claims_of
+from lmforge_operator.inputs.uris import claims_of
 
 Lookup = Callable[[str, str], dict[str, Any] | None]
 """(kind, name) of the same namespace -> the object, as far as it exists."""
@@ -13,10 +13,16 @@ Lookup = Callable[[str, str], dict[str, Any] | None]
 
 @dataclass(frozen=True)
 class Resolved:
-    """Where the input is; or, when `uri` is empty, what is waited for."""
+    """Where the input is; or, when `uri` is empty, what is waited for.
+
+    What another object has made has a digest, a size in bytes and a format too.
+    """
 
     uri: str = ""
     waiting_for: str = ""
+    digest: str = ""
+    size: int = 0
+    format: str = ""
 
 
 def resolve(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Resolved:
@@ -30,7 +36,12 @@ def resolve(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Res
     status = found.get("status") or {}
     artifact = status.get("artifact") or {}
     if status.get("phase") == "Succeeded" and artifact.get("uri"):
-        return Resolved(uri=artifact["uri"])
+        return Resolved(
+            uri=artifact["uri"],
+            digest=artifact.get("digest", ""),
+            size=int(artifact.get("sizeBytes") or 0),
+            format=artifact.get("format", ""),
+        )
     if status.get("phase") == "Failed":
         return Resolved(waiting_for=f"{label}: it failed ({status.get('message', 'see its status').rstrip('.')})")
     progress = (status.get("progress") or {}).get("percent") or ""

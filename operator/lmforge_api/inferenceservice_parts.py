@@ -1,0 +1,177 @@
+"""The parts of an InferenceService's spec, each with the rules between its own fields."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lmforge_api.base import ApiModel, Rule
+from lmforge_api.common import ObjectRef
+from lmforge_api.uris import Uri
+
+RESERVED_ARGUMENTS = [
+    "model", "served-model-name", "host", "port", "uds", "api-key", "ssl-keyfile", "ssl-certfile", "root-path",
+    "shutdown-timeout", "revision", "max-model-len", "dtype", "gpu-memory-utilization", "quantization",
+    "enable-prefix-caching", "no-enable-prefix-caching", "enable-chunked-prefill", "no-enable-chunked-prefill",
+    "speculative-config", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
+]  # fmt: skip
+"""Arguments that the operator writes, from typed fields or since its probes and routers depend on them."""
+
+_ARGUMENT = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+
+
+class ServedModel(ApiModel):
+    """Which model is served."""
+
+    cel_rules = (
+        Rule(
+            cel="has(self.from) != has(self.uri)",
+            message="model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory)",
+        ),
+        Rule(
+            cel="!has(self.from) || self.from.kind != 'Dataset'",
+            message="model.from can't be a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
+            path=".from.kind",
+        ),
+    )
+    from_: ObjectRef | None = Field(
+        None,
+        alias="from",
+        description="Serve the artifact of this object, once it is ready; each new artifact is rolled out.",
+    )
+    uri: Uri | None = Field(
+        None,
+        description="Serve this Hugging Face directory (config.json, safetensors, tokenizer): pvc://claim/path, hf://organisation/name@revision, or file:///path inside the image.",
+    )
+
+
+class Speculative(ApiModel):
+    """Speculative decoding: tokens are guessed, and the model checks several at once (arXiv:2211.17192)."""
+
+    method: Literal["ngram"] = Field(
+        "ngram", description="Where guesses come from. ngram: from what followed the same words in the prompt."
+    )
+    tokens: int = Field(4, ge=1, le=32, description="Tokens guessed at a time.")
+    lookup: int = Field(3, ge=1, le=32, description="Longest run of words that is looked up in the prompt.")
+
+
+class EngineArgs(ApiModel):
+    """How the engine runs the model. What isn't said is the engine's own default."""
+
+    cel_rules = (
+        Rule(
+            cel=f"self.extra.all(key, key.matches('{_ARGUMENT}'))",
+            message="engineArgs.extra has a key that is no argument of the engine: write it without dashes in front, as in max-num-seqs",
+            path=".extra",
+        ),
+        Rule(
+            cel=f"!self.extra.exists(key, key in {RESERVED_ARGUMENTS})",
+            message="engineArgs.extra can't set what the operator sets itself (model, names, ports, parallelism, draining) or what has a field of its own: use the field, or leave it out",
+            path=".extra",
+        ),
+    )
+    max_model_len: int | None = Field(
+        None,
+        ge=16,
+        le=10_485_760,
+        description="Longest context in tokens, prompt and answer. Default: the model's own.",
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Arithmetic of the model; auto takes what its weights are stored in."
+    )
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="Share of the accelerator's memory for weights and KV cache."
+    )
+    kv_cache: int | None = Field(
+        None, ge=1, le=65536, description="Memory for the KV cache on CPU, in GiB; counts towards memory. Default: 1."
+    )
+    quantization: Literal["awq", "gptq", "compressed-tensors", "fp8", "bitsandbytes"] | None = Field(
+        None,
+        description="How the weights are quantised. Default: what the model's config.json says. fp8 and bitsandbytes quantise while loading.",
+    )
+    prefix_caching: bool = Field(True, description="Reuse the KV cache of prompts that begin alike.")
+    chunked_prefill: bool | None = Field(None, description="Cut long prompts into pieces that run beside decoding.")
+    speculative: Speculative | None = Field(None, description="Guess several tokens and check them at once.")
+    extra: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
+        {},
+        max_length=64,
+        description='More arguments of the engine by name, e.g. max-num-seqs: "64". An empty value makes a flag.',
+    )
+
+
+class ServingParallelism(ApiModel):
+    """How one replica is split over the accelerators of its pod: tensor × pipeline × data is their number."""
+
+    tensor: int = Field(1, ge=1, le=64, description="Accelerators that share each layer's matrices.")
+    pipeline: int = Field(1, ge=1, le=64, description="Stages that the layers are cut into.")
+    data: int = Field(1, ge=1, le=64, description="Copies of the model inside a replica.")
+
+
+class Targets(ApiModel):
+    """How much load a replica may have before another one is added. The measure that asks for the most decides."""
+
+    waiting_requests: int = Field(
+        2, ge=1, le=100_000, description="Requests in a replica's queue, not yet running, on average."
+    )
+    running_requests: int = Field(
+        16, ge=1, le=100_000, description="Requests that a replica works on at a time, on average."
+    )
+    kv_cache_use: int = Field(80, ge=1, le=100, description="Percent of a replica's KV cache in use, on average.")
+    ttft_ms: int | None = Field(
+        None, ge=1, le=3_600_000, description="Mean time to the first token of the last half minute, in milliseconds."
+    )
+
+
+class Autoscaling(ApiModel):
+    """As many replicas as the load needs."""
+
+    cel_rules = (
+        Rule(
+            cel="self.minReplicas <= self.maxReplicas",
+            message="autoscaling.minReplicas {self.minReplicas} is larger than autoscaling.maxReplicas {self.maxReplicas}: swap them",
+            path=".minReplicas",
+        ),
+        Rule(
+            cel="self.engine == 'builtin' || self.minReplicas > 0",
+            message="autoscaling.engine external can't see requests that wait for a service at zero: write minReplicas: 1, or engine: builtin",
+            path=".minReplicas",
+        ),
+    )
+    engine: Literal["builtin", "external"] = Field(
+        "builtin",
+        description="Who decides. builtin: the operator, by targets. external: an HPA or KEDA through the scale subresource, which sets spec.replicas.",
+    )
+    min_replicas: int = Field(
+        1,
+        ge=0,
+        le=1000,
+        description="Fewest replicas. With 0 an idle service goes away, and its gateway holds the next request until it is back.",
+    )
+    max_replicas: int = Field(ge=1, le=1000, description="Most replicas.")
+    targets: Targets = Field(default_factory=Targets, description="Load of a replica that builtin aims at.")
+    scale_down_delay_seconds: int = Field(
+        300, ge=0, le=86400, description="builtin: a replica goes only when it wasn't needed for so long."
+    )
+
+
+class Router(ApiModel):
+    """What spreads requests over the replicas (vllm-router)."""
+
+    policy: Literal["cache_aware", "consistent_hash", "power_of_two", "round_robin", "random"] = Field(
+        "cache_aware",
+        description="Which replica gets a request: the one that has its prompt's beginning in its cache, the same one for the same session, the less busy of two, each in turn, any.",
+    )
+    replicas: int = Field(
+        1, ge=1, le=32, description="Router pods. Each keeps its own view of the caches; two outlive the loss of one."
+    )
+
+
+class Rollout(ApiModel):
+    """How a new model or template takes over."""
+
+    surge: int = Field(1, ge=1, le=100, description="Replicas of the new revision beyond those that the load needs.")
+    ready_deadline_seconds: int = Field(
+        900,
+        ge=5,
+        le=86400,
+        description="A replica of the new revision that isn't ready after so long rolls the service back to the revision that worked.",
+    )

@@ -1,0 +1,80 @@
+"""What the parts of an InferenceService's spec ask of each other. `self` is the spec, defaults applied.
+
+Rules inside one part stand next to its fields. Each sentence says what is wrong, with the numbers, and what to write.
+"""
+
+from lmforge_api.base import Rule
+
+_T, _P, _D = "self.parallelism.tensor", "self.parallelism.pipeline", "self.parallelism.data"
+_SPLIT = f"{_T} * {_P} * {_D}"
+_PARTS = f"parallelism.tensor × pipeline × data is {{{_T}}} × {{{_P}}} × {{{_D}}} = {{{_SPLIT}}}"
+_ACCELERATOR = "has(self.resources.accelerator)"
+_ARGS = "self.engineArgs"
+
+_MODEL_RULES = (
+    Rule(
+        "self.engine != 'vllm' || !has(self.model.uri) || self.model.uri.matches('^(pvc|hf|file)://')",
+        "engine vllm loads models from pvc://, hf:// and file:// (inside the image): copy the model to a claim, and write "
+        "pvc://<claim>/<path>",
+        path=".model.uri",
+    ),
+    Rule(
+        "!has(self.model.uri) || !self.model.uri.startsWith('hf://') || "
+        "self.model.uri.matches('^hf://[^/@]+/[^/@]+(@[^/@]+)?/?$') && !self.model.uri.startsWith('hf://datasets/')",
+        "model.uri names no model of the hub: write hf://<organisation>/<name>, or hf://<organisation>/<name>@<revision>",
+        path=".model.uri",
+    ),
+)
+
+_SIZE_RULES = (
+    Rule(
+        f"{_ACCELERATOR} || {_SPLIT} == 1",
+        f"{_PARTS}, but a replica on CPU isn't split: write 1 for each, or name resources.accelerator and count",
+        path=".parallelism",
+    ),
+    Rule(
+        f"!{_ACCELERATOR} || !has(self.resources.count) || {_SPLIT} == self.resources.count",
+        f"{_PARTS}, but each pod has resources.count: {{self.resources.count}} accelerators: make both the same",
+        path=".parallelism",
+    ),
+    Rule(
+        f"!{_ACCELERATOR} || !has({_ARGS}.kvCache)",
+        "engineArgs.kvCache is for replicas on CPU: with an accelerator leave it out, and set gpuMemoryUtilization",
+        path=".engineArgs.kvCache",
+    ),
+    Rule(
+        f"{_ACCELERATOR} || !has({_ARGS}.gpuMemoryUtilization)",
+        "engineArgs.gpuMemoryUtilization needs an accelerator: on CPU leave it out, and set kvCache",
+        path=".engineArgs.gpuMemoryUtilization",
+    ),
+    Rule(
+        f"{_ACCELERATOR} || !has({_ARGS}.kvCache) || "
+        f"quantity(self.resources.memory).asApproximateFloat() > double({_ARGS}.kvCache) * 1073741824.0",
+        f"engineArgs.kvCache {{{_ARGS}.kvCache}} GiB counts towards resources.memory {{self.resources.memory}}, which has "
+        "to hold the weights too: raise memory, or lower kvCache",
+        path=".engineArgs.kvCache",
+    ),
+    Rule(
+        f"{_ACCELERATOR} || !has({_ARGS}.quantization) || !({_ARGS}.quantization in ['fp8', 'bitsandbytes'])",
+        f"engineArgs.quantization {{{_ARGS}.quantization}} needs an accelerator: on CPU serve a model that is quantised "
+        "already (awq, gptq, compressed-tensors)",
+        path=".engineArgs.quantization",
+    ),
+)
+
+_SCALE_RULES = (
+    Rule(
+        "!has(self.replicas) || !has(self.autoscaling) || self.autoscaling.engine == 'external'",
+        "replicas and autoscaling can't both decide: leave replicas out, or leave autoscaling out, or write "
+        "autoscaling.engine: external",
+        path=".replicas",
+    ),
+    Rule(
+        "has(self.replicas) || !has(self.autoscaling) || self.autoscaling.engine != 'external'",
+        "autoscaling.engine external changes replicas, which has to be there: write replicas: "
+        "{self.autoscaling.minReplicas}",
+        path=".replicas",
+    ),
+)
+
+RULES = (*_MODEL_RULES, *_SIZE_RULES, *_SCALE_RULES)

@@ -1,0 +1,1 @@
+"""What objects read: other objects' artifacts, claims, and where pods find them."""

@@ -1,0 +1,1 @@
+"""InferenceService: the story of the kind is in reconcile.py."""

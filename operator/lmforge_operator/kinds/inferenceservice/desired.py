@@ -1,0 +1,81 @@
+"""What an InferenceService consists of. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmforge_api.gateway_run import GatewayRun
+from lmforge_operator.inputs.uris import in_pod
+from lmforge_operator.kinds.inferenceservice.observe import Service
+from lmforge_operator.serving import engine_pods
+from lmforge_operator.serving.engines import ENGINES, Engine, Task
+from lmforge_operator.serving.front import common, gateway, router
+from lmforge_operator.serving.names import Owner
+from lmforge_operator.settings import Settings
+
+Manifest = dict[str, Any]
+
+
+class Desired:
+    """The manifests of one InferenceService's children."""
+
+    def __init__(self, service: Service, settings: Settings, *, reports_ca: str) -> None:
+        self._service = service
+        self._settings = settings
+        self._reports_ca = reports_ca
+
+    @property
+    def owner(self) -> Owner:
+        return self._service.owner
+
+    def revision(self, *, replicas: int) -> Manifest:
+        """The Deployment of the revision that the spec asks for. (Older ones are only scaled.)"""
+        model = self._service.serving.model.uri
+        task = Task(self.owner.name, _place(model), self._service.spec)
+        return engine_pods.deployment(
+            self.owner,
+            self._service.serving.update,
+            self._engine,
+            task,
+            self._settings,
+            model_uri=model,
+            replicas=replicas,
+        )
+
+    def service(self, role: str) -> Manifest:
+        """The Service that clients talk to."""
+        return common.service(self.owner, self.owner.name, role, self.owner.reference)
+
+    def router_identity(self) -> tuple[Manifest, Manifest, Manifest]:
+        """ServiceAccount, Role, RoleBinding."""
+        return router.identity(self.owner)
+
+    def router(self) -> Manifest:
+        """The router's Deployment."""
+        return router.manifest(self.owner, self._service.spec, self._settings, engine_port=self._engine.port)
+
+    def gateway(self) -> Manifest | None:
+        """The gateway's Deployment, if one is wanted."""
+        told = self._told()
+        if told is None:
+            return None
+        return gateway.manifest(self.owner, self._service.spec, told, self._settings, reports_ca=self._reports_ca)
+
+    def beside_gateway(self, made: Mapping[str, object]) -> tuple[Manifest, Manifest]:
+        """The gateway's ConfigMap, and the Service by which it finds the router; both go with its Deployment."""
+        told = self._told()
+        assert told is not None, "there is a gateway"
+        config = gateway.config(self.owner, told, self._reports_ca, made)
+        return config, router.service(self.owner, made)
+
+    @property
+    def _engine(self) -> Engine:
+        return ENGINES[self._service.spec.engine]
+
+    def _told(self) -> GatewayRun | None:
+        wanted = gateway.wanted(self._service.spec)
+        return gateway.told(self.owner, self._service.spec, wanted, self._settings) if wanted else None
+
+
+def _place(uri: str) -> str:
+    """Where the engine finds the model: a directory of the pod, or a name of the hub."""
+    return in_pod(uri, store_claim="", store_mount="").removeprefix("file://")

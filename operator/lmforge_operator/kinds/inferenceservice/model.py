@@ -1,0 +1,77 @@
+"""Which model an InferenceService serves, and whether it can be: an ordered chain of checks. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lmforge_api.inferenceservice import InferenceServiceSpec, ServedModelStatus
+from lmforge_operator.inputs.references import Lookup, Resolved, missing_claims, resolve
+from lmforge_operator.labels import Reason
+from lmforge_operator.serving.engines import ENGINES
+from lmforge_operator.serving.service import Model
+from lmforge_operator.words import bytes_of, short_bytes
+
+LOADABLE = ("", "HuggingFace")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What was found, before it is known to be of use."""
+
+    spec: InferenceServiceSpec
+    found: Resolved
+    has_claim: Callable[[str], bool]
+
+
+def find_model(
+    spec: InferenceServiceSpec, pinned: ServedModelStatus | None, lookup: Lookup, has_claim: Callable[[str], bool]
+) -> Model:
+    """The model. One that is pinned stays when the object that made it is gone or has begun anew."""
+    reference = spec.model.from_
+    source = f"{reference.kind.lower()}/{reference.name}" if reference else spec.model.uri or ""
+    found = resolve(reference, spec.model.uri, lookup)
+    if found.waiting_for and pinned and pinned.uri and pinned.source == source:
+        found = Resolved(uri=pinned.uri, digest=pinned.digest)
+    candidate = _Candidate(spec, found, has_claim)
+    problem = next((each for check in _CHECKS if (each := check(candidate))), None)
+    if problem:
+        return Model(source, reason=problem[0], waiting_for=problem[1])
+    return Model(source, found.uri, found.digest)
+
+
+def _unfinished(candidate: _Candidate) -> tuple[str, str] | None:
+    waits = candidate.found.waiting_for
+    return (Reason.INPUTS_NOT_READY, f"waits for {waits}") if waits else None
+
+
+def _claim(candidate: _Candidate) -> tuple[str, str] | None:
+    missing = missing_claims([candidate.found.uri], candidate.has_claim)
+    return (Reason.INPUTS_NOT_READY, f"waits for {missing[0]}") if missing else None
+
+
+def _format(candidate: _Candidate) -> tuple[str, str] | None:
+    spec, found = candidate.spec, candidate.found
+    if found.format in LOADABLE:
+        return None
+    return (
+        Reason.WRONG_FORMAT,
+        f"engine {spec.engine} loads Hugging Face directories, and this model is in the format {found.format}: "
+        "serve a transformer (architecture llama or gpt2)",
+    )
+
+
+def _memory(candidate: _Candidate) -> tuple[str, str] | None:
+    """Weights and KV cache have to fit before anything else is counted, so too little is certain to fail."""
+    spec, weights = candidate.spec, candidate.found.size
+    if spec.resources.accelerator or not weights:
+        return None
+    cache = ENGINES[spec.engine].cache_bytes(spec.engine_args)
+    if weights + cache < bytes_of(spec.resources.memory):
+        return None
+    return (
+        Reason.NOT_ENOUGH_MEMORY,
+        f"the model's files take {short_bytes(weights)} and the KV cache {short_bytes(cache)}, but resources.memory is "
+        f"{spec.resources.memory}: raise it above their sum, or lower engineArgs.kvCache",
+    )
+
+
+_CHECKS: tuple[Callable[[_Candidate], tuple[str, str] | None], ...] = (_unfinished, _claim, _format, _memory)

@@ -1,0 +1,110 @@
+"""What exists of an InferenceService: its spec and status typed, its model, revisions, pods and measurements."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lmforge_api.base import API_VERSION
+from lmforge_api.inferenceservice import InferenceServiceSpec, InferenceServiceStatus
+from lmforge_operator.inputs.references import Lookup
+from lmforge_operator.kinds.inferenceservice.model import find_model
+from lmforge_operator.labels import ROLE, Role
+from lmforge_operator.pods.state import read_pod
+from lmforge_operator.serving.autoscaler import Held
+from lmforge_operator.serving.engines import ENGINES
+from lmforge_operator.serving.front import gateway
+from lmforge_operator.serving.memory import Memory
+from lmforge_operator.serving.names import Owner
+from lmforge_operator.serving.observed import read_front, read_replicas, read_revisions
+from lmforge_operator.serving.service import Model, Part, Serving
+from lmforge_operator.settings import Settings
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Service:
+    """An InferenceService as this reconcile sees it."""
+
+    owner: Owner
+    spec: InferenceServiceSpec
+    serving: Serving
+
+
+@dataclass(frozen=True, kw_only=True)
+class Children:
+    """What the caches have of it."""
+
+    deployments: list[Manifest]
+    pods: list[Manifest]
+    service: Manifest | None
+    """The Service that clients talk to."""
+
+
+def owner_of(manifest: Manifest) -> Owner:
+    """The InferenceService as its children name it."""
+    meta = manifest["metadata"]
+    place = meta["namespace"], meta["name"], meta["uid"]
+    return Owner(API_VERSION, "InferenceService", "inferenceservices", "isvc", *place)
+
+
+def observe(
+    manifest: Manifest,
+    *,
+    children: Children,
+    lookup: Lookup,
+    has_claim: Callable[[str], bool],
+    memory: Memory,
+    settings: Settings,
+    now: datetime,
+) -> Service:
+    """Read everything once."""
+    owner = owner_of(manifest)
+    spec = InferenceServiceSpec.model_validate(manifest["spec"])
+    status = InferenceServiceStatus.model_validate(manifest.get("status") or {})
+    replicas = read_replicas(children.pods)
+    model = find_model(spec, status.model, lookup, has_claim)
+    wants_gateway = gateway.wanted(spec) is not None
+    hears = settings.reports.service_url is not None
+    serving = Serving(
+        now=now,
+        generation=manifest["metadata"].get("generation", 1),
+        spec=spec,
+        status=status,
+        model=model,
+        url=owner.url,
+        selector=owner.engine_selector,
+        update="" if model.waiting_for else _revision(owner, spec, model, settings),
+        revisions=read_revisions(children.deployments, replicas),
+        draining=sum(pod.drains for pod in replicas),
+        router=_part(children, Role.ROUTER, wanted=not spec.stopped),
+        gateway=_part(children, Role.GATEWAY, wanted=wants_gateway and not spec.stopped),
+        front=((children.service or {}).get("metadata", {}).get("labels") or {}).get(ROLE, ""),
+        load=memory.loads.total(owner.uid, {pod.name for pod in replicas if pod.serves}, now=now),
+        held=memory.demand.held(owner.uid, now=now) if wants_gateway and hears else Held(),
+        history=memory.scaling.get(owner.uid),
+        hears_demand=hears,
+        measure=memory.due(owner.uid, now, seconds=settings.status_interval_seconds),
+    )
+    return Service(owner, spec, serving)
+
+
+def _revision(owner: Owner, spec: InferenceServiceSpec, model: Model, settings: Settings) -> str:
+    """A function of the pinned model and of all that replicas are made from. Replicas don't depend on the rest."""
+    return owner.revision(
+        model.uri,
+        model.digest,
+        spec.engine,
+        spec.engine_args.wire(),
+        spec.parallelism.wire(),
+        spec.resources.wire(),
+        spec.template.wire(),
+        spec.drain_seconds,
+        spec.template.image or ENGINES[spec.engine].image(settings.images),
+    )
+
+
+def _part(children: Children, role: str, *, wanted: bool) -> Part:
+    pods = tuple(read_pod(pod) for pod in children.pods if pod["metadata"]["labels"].get(ROLE) == role)
+    return Part(read_front(children.deployments, role), tuple(pod for pod in pods if not pod.deleting), wanted)

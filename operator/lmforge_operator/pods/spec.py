@@ -1,0 +1,67 @@
+"""The parts of a pod's manifest that are the same for all of ours: what it may do, what it asks for. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from lmforge_api.common import PodTemplate, Resources
+
+Manifest = dict[str, Any]
+
+NODE_LOSS_TOLERATION_SECONDS = 5
+"""Work goes on elsewhere at once: waiting the usual five minutes for a lost node to come back only costs time."""
+
+
+def pod_security(user: int) -> Manifest:
+    """Never root; volumes belong to the pod's group."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "fsGroup": user,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> Manifest:
+    """No capability, no way to gain one, nothing of the image to be written to."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def container_resources(wanted: Resources) -> Manifest:
+    """Requests equal limits for memory and accelerators; CPU has no limit."""
+    requests = {"cpu": wanted.cpu, "memory": wanted.memory}
+    limits = {"memory": wanted.memory}
+    if wanted.accelerator:
+        requests[wanted.accelerator] = limits[wanted.accelerator] = str(wanted.count)
+    return {"requests": requests, "limits": limits}
+
+
+def environment(template: PodTemplate, own: Iterable[tuple[str, str]] = ()) -> Manifest:
+    """env and envFrom of a container: our own variables, and over them the user's."""
+    values = dict(own) | {variable.name: variable.value for variable in template.env}
+    env = [{"name": name, "value": value} for name, value in values.items()]
+    sources = [{"secretRef": {"name": name}} for name in template.env_from]
+    return ({"env": env} if env else {}) | ({"envFrom": sources} if sources else {})
+
+
+def node_loss_tolerations() -> list[Manifest]:
+    """So that a pod of a lost node counts as lost within seconds."""
+    return [
+        {
+            "key": f"node.kubernetes.io/{taint}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": NODE_LOSS_TOLERATION_SECONDS,
+        }
+        for taint in ("not-ready", "unreachable")
+    ]
+
+
+def pull_secrets(names: Iterable[str]) -> list[Manifest]:
+    """As a pod names them."""
+    return [{"name": name} for name in dict.fromkeys(names)]

@@ -1,0 +1,68 @@
+"""A pod as the API server tells of it, read once into a frozen dataclass. Everything after reads that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodState:
+    """One pod and its first container."""
+
+    name: str
+    node: str
+    phase: str
+    started: bool = False
+    deleting: bool = False
+    ready: bool = False
+    disruption: str = ""
+    unschedulable: str = ""
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    exit_reason: str = ""
+    words: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether its container is over (or never will run)."""
+        return self.exit_code is not None or self.phase in ("Succeeded", "Failed")
+
+
+def timestamp(text: str) -> datetime:
+    """An RFC 3339 time as the API server writes it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def first_container(manifest: Manifest) -> Manifest:
+    """The status of the pod's first container."""
+    statuses = (manifest.get("status") or {}).get("containerStatuses") or ()
+    return next(iter(statuses), {})
+
+
+def read_pod(manifest: Manifest) -> PodState:
+    """A pod's manifest, projected or whole."""
+    meta, status = manifest["metadata"], manifest.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled") or {}
+    disruption = conditions.get("DisruptionTarget") or {}
+    state = first_container(manifest).get("state") or {}
+    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+    return PodState(
+        name=meta["name"],
+        node=(manifest.get("spec") or {}).get("nodeName", ""),
+        phase=status.get("phase", "Pending"),
+        started="running" in state or bool(terminated),
+        deleting="deletionTimestamp" in meta,
+        ready=(conditions.get("Ready") or {}).get("status") == "True",
+        disruption=disruption.get("reason", "") if disruption.get("status") == "True" else status.get("reason", ""),
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        exit_code=terminated.get("exitCode"),
+        exit_reason=terminated.get("reason", ""),
+        words=terminated.get("message", ""),
+    )

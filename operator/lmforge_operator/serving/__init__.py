@@ -1,0 +1,1 @@
+"""What serving kinds share: revisions, rollout, scaling, the traffic path and status."""

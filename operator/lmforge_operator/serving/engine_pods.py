@@ -1,0 +1,131 @@
+"""A revision as a Deployment: engines that warm up before they are ready, and finish their requests before they go.
+
+Its pod template never changes: another template is another revision. Only the number of replicas does.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from lmforge_operator import labels
+from lmforge_operator.inputs.uris import CLAIM_MOUNTS
+from lmforge_operator.pods import spec as pods
+from lmforge_operator.serving.engines import Engine, Task
+from lmforge_operator.serving.engines.engine import WARM_UP_SECONDS
+from lmforge_operator.serving.names import Owner
+from lmforge_operator.settings import Settings
+
+Manifest = dict[str, Any]
+
+CONTAINER = "engine"
+UNNOTICED_SECONDS = 2
+"""The router hears of a pod's end a moment after kubelet does: until then the engine still takes requests."""
+MARGIN_SECONDS = 15
+
+
+def deployment(
+    owner: Owner, revision: str, engine: Engine, task: Task, settings: Settings, *, model_uri: str, replicas: int
+) -> Manifest:
+    """The revision's Deployment."""
+    wanted = owner.revision_labels(revision)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": revision,
+            "namespace": owner.namespace,
+            "labels": {**owner.labels, **wanted},
+            "ownerReferences": [owner.reference],
+        },
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": wanted},
+            "template": {
+                "metadata": {
+                    "labels": {**task.spec.template.labels, **owner.labels, **wanted},
+                    "annotations": task.spec.template.annotations,
+                },
+                "spec": _pod_spec(owner, engine, task, settings, model_uri=model_uri),
+            },
+        },
+    }
+
+
+def _pod_spec(owner: Owner, engine: Engine, task: Task, settings: Settings, *, model_uri: str) -> Manifest:
+    template = task.spec.template
+    spec: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": UNNOTICED_SECONDS + task.spec.drain_seconds + MARGIN_SECONDS,
+        "securityContext": pods.pod_security(settings.pods.run_as_user),
+        "containers": [_container(engine, task, settings, model_uri=model_uri)],
+        "volumes": _volumes(task, model_uri),
+        "tolerations": [*pods.node_loss_tolerations(), *settings.pods.tolerations, *template.tolerations],
+        "affinity": template.affinity or _apart(owner),
+    }
+    optional: Manifest = {
+        "serviceAccountName": template.service_account_name,
+        "nodeSelector": {**settings.pods.node_selector, **template.node_selector},
+        "imagePullSecrets": pods.pull_secrets([*settings.images.pull_secrets, *template.image_pull_secrets]),
+    }
+    return spec | {key: value for key, value in optional.items() if value}
+
+
+def _container(engine: Engine, task: Task, settings: Settings, *, model_uri: str) -> Manifest:
+    health = {"httpGet": {"path": engine.health_path, "port": "http"}, "timeoutSeconds": 5}
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": task.spec.template.image or engine.image(settings.images),
+        "imagePullPolicy": settings.images.pull_policy,
+        "command": list(engine.command(task)),
+        "ports": [{"name": "http", "containerPort": engine.port}],
+        "resources": pods.container_resources(task.spec.resources),
+        "securityContext": pods.container_security(),
+        "startupProbe": _startup(engine, task),
+        "readinessProbe": {**health, "periodSeconds": 2},
+        "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6},
+        "lifecycle": {"preStop": {"sleep": {"seconds": UNNOTICED_SECONDS}}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _mounts(model_uri),
+    }
+    return container | pods.environment(task.spec.template, engine.environment(task).items())
+
+
+def _startup(engine: Engine, task: Task) -> Manifest:
+    """The warm-up. Kubelet gives up later than the operator, which then says why and rolls back."""
+    tries = 2 * task.spec.rollout.ready_deadline_seconds
+    return {
+        "exec": {"command": list(engine.warm_up(task))},
+        "periodSeconds": 1,
+        "timeoutSeconds": WARM_UP_SECONDS,
+        "failureThreshold": tries,
+    }
+
+
+def _mounts(model_uri: str) -> list[Manifest]:
+    mounts: list[Manifest] = [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}]
+    if claim := _claim(model_uri):
+        mounts.append({"name": "model", "mountPath": f"{CLAIM_MOUNTS}/{claim}", "readOnly": True})
+    return mounts
+
+
+def _volumes(task: Task, model_uri: str) -> list[Manifest]:
+    volumes: list[Manifest] = [
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": task.spec.resources.shared_memory}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    if claim := _claim(model_uri):
+        volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    return volumes
+
+
+def _claim(uri: str) -> str:
+    parts = urlsplit(uri)
+    return parts.netloc if parts.scheme == "pvc" else ""
+
+
+def _apart(owner: Owner) -> Manifest:
+    """Replicas keep apart from each other as far as possible: one node's loss should not take all of them."""
+    same = {"labelSelector": {"matchLabels": owner.selector(labels.Role.ENGINE)}}
+    term = {"weight": 100, "podAffinityTerm": {**same, "topologyKey": "kubernetes.io/hostname"}}
+    return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}

@@ -1,0 +1,9 @@
+"""The engines: a new one is a file and a line in this table."""
+
+from lmforge_operator.serving.engines.engine import Engine, Task
+from lmforge_operator.serving.engines.vllm import VLLM
+
+__all__ = ["ENGINES", "Engine", "Task"]
+
+ENGINES: dict[str, Engine] = {"vllm": VLLM}
+"""By the word in spec.engine."""

@@ -1,0 +1,49 @@
+"""What the operator has to know about an engine to run it, probe it, measure it and drain it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.metrics_core import Metric
+
+from lmforge_api.inferenceservice import InferenceServiceSpec
+from lmforge_api.inferenceservice_parts import EngineArgs
+from lmforge_operator.serving.load import EngineLoad
+from lmforge_operator.settings import Images
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one replica serves."""
+
+    served_name: str
+    """Name of the model in requests."""
+    model: str
+    """The model as the pod sees it: a directory, or hf://organisation/name@revision."""
+    spec: InferenceServiceSpec
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the pod has no accelerator."""
+        return self.spec.resources.accelerator is None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine. Functions are pure."""
+
+    name: str
+    port: int
+    image: Callable[[Images], str]
+    command: Callable[[Task], tuple[str, ...]]
+    environment: Callable[[Task], Mapping[str, str]]
+    warm_up: Callable[[Task], tuple[str, ...]]
+    """Command of the startup probe: waits (less than WARM_UP_SECONDS) for the engine and has it answer once."""
+    cache_bytes: Callable[[EngineArgs], int]
+    """Memory that the KV cache takes on CPU."""
+    health_path: str
+    metrics_path: str
+    measure: Callable[[Sequence[Metric]], EngineLoad]
+
+
+WARM_UP_SECONDS = 60
+"""A try of the warm-up may take so long; then kubelet tries again."""

@@ -1,0 +1,154 @@
+"""vLLM's OpenAI-compatible server. Its arguments are those of `python -m vllm.entrypoints.openai.api_server --help`."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from prometheus_client.metrics_core import Metric
+
+from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
+from lmforge_operator.serving.engines.engine import Engine, Task
+from lmforge_operator.serving.load import EngineLoad
+
+PORT = 8000
+DEFAULT_KV_CACHE_GIB = 1
+SCRATCH = "/tmp"
+
+_WARM_UP = """\
+import json, sys, time
+from urllib.request import Request, urlopen
+base, model = sys.argv[1:]
+until = time.monotonic() + 30
+while True:
+    try:
+        urlopen(base + "/health", timeout=5).close()
+        break
+    except OSError:
+        if time.monotonic() > until:
+            sys.exit("not healthy yet")
+        time.sleep(0.1)
+body = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1}).encode()
+urlopen(Request(base + "/v1/completions", body, {"Content-Type": "application/json"})).close()
+"""
+"""Waits inside one process: a new interpreter every second would take CPU time from the engine that loads."""
+
+
+def command(task: Task) -> tuple[str, ...]:
+    """The server's command line."""
+    return ("python", "-m", "vllm.entrypoints.openai.api_server", *_arguments(task))
+
+
+def environment(task: Task) -> Mapping[str, str]:
+    """Caches go where the pod may write; nothing is asked of a hub unless the model comes from one."""
+    variables = {
+        "HOME": SCRATCH,
+        "HF_HOME": f"{SCRATCH}/huggingface",
+        "VLLM_CACHE_ROOT": f"{SCRATCH}/vllm",
+        "VLLM_CONFIG_ROOT": f"{SCRATCH}/vllm",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TORCHINDUCTOR_CACHE_DIR": f"{SCRATCH}/inductor",
+        "TRITON_CACHE_DIR": f"{SCRATCH}/triton",
+    }
+    if not task.model.startswith("hf://"):
+        variables["HF_HUB_OFFLINE"] = "1"
+    if task.on_cpu:
+        variables["VLLM_CPU_KVCACHE_SPACE"] = str(_cache_gib(task.spec.engine_args))
+    return variables
+
+
+def warm_up(task: Task) -> tuple[str, ...]:
+    """Waits for the server, then has it make a token."""
+    return ("python", "-c", _WARM_UP, f"http://127.0.0.1:{PORT}", task.served_name)
+
+
+def cache_bytes(args: EngineArgs) -> int:
+    """What VLLM_CPU_KVCACHE_SPACE sets aside."""
+    return _cache_gib(args) * 2**30
+
+
+def measure(families: Sequence[Metric]) -> EngineLoad:
+    """vLLM's metrics in our words. With data parallelism there is a sample for each of its engines."""
+    totals: dict[str, float] = defaultdict(float)
+    for family in families:
+        for sample in family.samples:
+            totals[sample.name] += sample.value
+    engines = _engines(families)
+    return EngineLoad(
+        waiting=int(totals["vllm:num_requests_waiting"]),
+        running=int(totals["vllm:num_requests_running"]),
+        kv_cache_use=totals["vllm:kv_cache_usage_perc"] / engines,
+        tokens=totals["vllm:generation_tokens_total"],
+        answered=totals["vllm:request_success_total"],
+        first_token_seconds=totals["vllm:time_to_first_token_seconds_sum"],
+        first_tokens=totals["vllm:time_to_first_token_seconds_count"],
+    )
+
+
+def _engines(families: Sequence[Metric]) -> int:
+    found = [len(family.samples) for family in families if family.name == "vllm:kv_cache_usage_perc"]
+    return max(1, *found) if found else 1
+
+
+def _arguments(task: Task) -> Iterator[str]:
+    spec = task.spec
+    yield from _model(task.model)
+    yield from ("--served-model-name", task.served_name, "--host", "0.0.0.0", "--port", str(PORT))
+    yield from ("--shutdown-timeout", str(spec.drain_seconds))
+    if task.on_cpu:
+        yield "--enforce-eager"
+    for name, size in (
+        ("tensor", spec.parallelism.tensor),
+        ("pipeline", spec.parallelism.pipeline),
+        ("data", spec.parallelism.data),
+    ):
+        if size > 1:
+            yield from (f"--{name}-parallel-size", str(size))
+    yield from _typed(spec.engine_args)
+    for name, value in sorted(spec.engine_args.extra.items()):
+        yield from (f"--{name}", value) if value else (f"--{name}",)
+
+
+def _cache_gib(args: EngineArgs) -> int:
+    return args.kv_cache or DEFAULT_KV_CACHE_GIB
+
+
+def _model(model: str) -> Iterator[str]:
+    name, _, revision = model.removeprefix("hf://").rstrip("/").partition("@") if "://" in model else (model, "", "")
+    yield from ("--model", name)
+    if revision:
+        yield from ("--revision", revision)
+
+
+def _typed(args: EngineArgs) -> Iterator[str]:
+    yield from ("--dtype", args.dtype)
+    yield "--enable-prefix-caching" if args.prefix_caching else "--no-enable-prefix-caching"
+    for name, value in (
+        ("max-model-len", args.max_model_len),
+        ("gpu-memory-utilization", args.gpu_memory_utilization),
+        ("quantization", args.quantization),
+    ):
+        if value is not None:
+            yield from (f"--{name}", str(value))
+    if args.chunked_prefill is not None:
+        yield "--enable-chunked-prefill" if args.chunked_prefill else "--no-enable-chunked-prefill"
+    if args.speculative is not None:
+        yield from ("--speculative-config", _speculation(args.speculative))
+
+
+def _speculation(guess: Speculative) -> str:
+    chosen = {"method": guess.method, "num_speculative_tokens": guess.tokens, "prompt_lookup_max": guess.lookup}
+    return json.dumps(chosen)
+
+
+VLLM = Engine(
+    name="vllm",
+    port=PORT,
+    image=lambda images: images.vllm,
+    command=command,
+    environment=environment,
+    warm_up=warm_up,
+    cache_bytes=cache_bytes,
+    health_path="/health",
+    metrics_path="/metrics",
+    measure=measure,
+)

@@ -1,0 +1,33 @@
+"""Events that matter: what changed between two statuses, in the words that `kubectl describe` prints."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lmforge_api.inferenceservice import InferenceServiceStatus
+from lmforge_operator.engine.events import Event
+
+_OF_NOTE = ("Ready", "Idle", "Stopped")
+
+
+def between(before: Mapping[str, Any], after: InferenceServiceStatus) -> Iterator[Event]:
+    """What happened, oldest first."""
+    if after.update_revision and after.update_revision != before.get("updateRevision"):
+        yield Event("Normal", "RevisionStarted", f"Revision {after.update_revision} of {_model(after)} is started.")
+    failed, former = after.failed_revision, before.get("failedRevision") or {}
+    if failed and (failed.revision, failed.time) != (former.get("revision"), former.get("time")):
+        yield Event("Warning", "RolledBack", f"Revision {failed.revision} was rolled back: {failed.message}")
+    if after.current_revision and after.current_revision != before.get("currentRevision"):
+        yield Event("Normal", "RevisionServes", f"Revision {after.current_revision} serves.")
+    steps = ((before.get("scaling") or {}).get("last") or [{}])[-1]
+    for step in after.scaling.last[-1:]:
+        if step.wire() != steps:
+            yield Event("Normal", "Scaled", f"From {step.from_} to {step.to} replicas: {step.why}.")
+    changed = (after.phase, after.reason) != (before.get("phase"), before.get("reason"))
+    if changed and after.phase == "Degraded":
+        yield Event("Warning", after.reason, after.message)
+    elif changed and after.phase in _OF_NOTE:
+        yield Event("Normal", after.phase, after.message)
+
+
+def _model(status: InferenceServiceStatus) -> str:
+    return status.model.source if status.model else "its model"

@@ -1,0 +1,86 @@
+"""The router: it finds engines by their labels, at any revision, once they are ready, and drops a pod the moment that
+it is marked for deletion. So it needs to read the pods of its namespace, and is the one pod that gets a token for that.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmforge_api.inferenceservice import InferenceServiceSpec
+from lmforge_operator.labels import Role
+from lmforge_operator.serving.front import common
+from lmforge_operator.serving.front.common import UNNOTICED_SECONDS, deployment, probes
+from lmforge_operator.serving.names import Owner
+from lmforge_operator.settings import Settings
+
+Manifest = dict[str, Any]
+
+PORT = 8000
+METRICS_PORT = 29000
+UNEVEN = 4
+"""cache_aware sends a prompt to its cache until that replica has so many requests more than another (and half as many
+again): vllm-router's own 64 would let a few replicas queue while others are idle."""
+
+
+def manifest(owner: Owner, spec: InferenceServiceSpec, settings: Settings, *, engine_port: int) -> Manifest:
+    """The router's Deployment."""
+    container: Manifest = {
+        "name": "router",
+        "image": settings.images.router,
+        "command": command(owner, spec, engine_port=engine_port),
+        "ports": [
+            {"name": "http", "containerPort": PORT},
+            {"name": "metrics", "containerPort": METRICS_PORT},
+        ],
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+        **probes(ready="/liveness", alive="/liveness"),
+        "lifecycle": {"preStop": {"sleep": {"seconds": UNNOTICED_SECONDS}}},
+    }
+    account = {"serviceAccountName": owner.router, "automountServiceAccountToken": True}
+    replicas = 0 if spec.stopped else spec.router.replicas
+    return deployment(owner, Role.ROUTER, owner.router, spec, settings, container, replicas=replicas, more=account)
+
+
+def command(owner: Owner, spec: InferenceServiceSpec, *, engine_port: int) -> list[str]:
+    """vllm-router's arguments are those of `vllm-router --help`."""
+    selector = [f"{name}={value}" for name, value in owner.selector(Role.ENGINE).items()]
+    return [
+        "vllm-router",
+        "--host", "0.0.0.0", "--port", str(PORT),
+        "--policy", spec.router.policy, "--balance-abs-threshold", str(UNEVEN), "--balance-rel-threshold", "1.5",
+        "--service-discovery", "--service-discovery-namespace", owner.namespace,
+        "--service-discovery-port", str(engine_port), "--selector", *selector,
+        "--prometheus-host", "0.0.0.0", "--prometheus-port", str(METRICS_PORT),
+        "--worker-startup-check-interval", "1",
+        "--health-check-interval-secs", "5", "--health-failure-threshold", "2", "--health-success-threshold", "1",
+        "--request-timeout-secs", "86400",
+        "--log-level", "warning",
+    ]  # fmt: skip
+
+
+def identity(owner: Owner) -> tuple[Manifest, Manifest, Manifest]:
+    """ServiceAccount, Role and RoleBinding: the router reads the pods of its namespace."""
+    meta = {
+        "name": owner.router,
+        "namespace": owner.namespace,
+        "labels": owner.labels,
+        "ownerReferences": [owner.reference],
+    }
+    group = "rbac.authorization.k8s.io"
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    subject = {"kind": "ServiceAccount", "name": owner.router, "namespace": owner.namespace}
+    return (
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta, "automountServiceAccountToken": False},
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": rules},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": owner.router},
+            "subjects": [subject],
+        },
+    )
+
+
+def service(owner: Owner, gateway: Mapping[str, object]) -> Manifest:
+    """The Service that the gateway talks to. It goes with the gateway."""
+    return common.service(owner, owner.router, Role.ROUTER, common.goes_with(gateway))

@@ -1,0 +1,144 @@
+"""What exists of a service: its revisions (a Deployment and its pods each), and what stands before them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lmforge_operator.labels import REVISION, ROLE, TEMPLATE_HASH, Role
+from lmforge_operator.pods.state import PodState, first_container, read_pod, timestamp
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaSeen(PodState):
+    """A pod that runs the engine."""
+
+    revision: str
+    created_at: datetime
+    address: str = ""
+    restarts: int = 0
+    last_exit_code: int | None = None
+    last_exit_reason: str = ""
+    last_words: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended for good: evicted, or out of resources. Its Deployment has made another."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def drains(self) -> bool:
+        """Whether it finishes its requests before it goes."""
+        return self.deleting and not self.over
+
+    @property
+    def serves(self) -> bool:
+        """Whether the router sends it requests."""
+        return self.ready and not self.deleting
+
+    @property
+    def loads(self) -> bool:
+        """Whether it is still on its way."""
+        return not (self.ready or self.deleting or self.over)
+
+
+@dataclass(frozen=True)
+class RevisionSeen:
+    """A revision's Deployment and pods."""
+
+    name: str
+    replicas: int
+    created_at: datetime
+    refused: str = ""
+    """Why no (more) pods can be made: a quota, an admission webhook."""
+    pods: tuple[ReplicaSeen, ...] = ()
+
+    @property
+    def ready(self) -> int:
+        return sum(pod.serves for pod in self.pods)
+
+    @property
+    def loading(self) -> int:
+        return sum(pod.loads for pod in self.pods)
+
+    @property
+    def gone(self) -> bool:
+        """Neither wanted nor at work."""
+        return self.replicas == 0 and all(pod.over for pod in self.pods)
+
+
+@dataclass(frozen=True)
+class FrontSeen:
+    """The Deployment of the router or of the gateway."""
+
+    name: str
+    uid: str
+    hash: str
+    available: int
+
+
+def read_replicas(manifests: Iterable[Manifest]) -> tuple[ReplicaSeen, ...]:
+    """The engines' pods among all pods of the service."""
+    return tuple(_replica(pod) for pod in manifests if _role(pod) == Role.ENGINE)
+
+
+def read_revisions(manifests: Iterable[Manifest], replicas: Iterable[ReplicaSeen]) -> dict[str, RevisionSeen]:
+    """Revisions by name. Pods that outlive their Deployment belong to none."""
+    pods = defaultdict(list)
+    for replica in replicas:
+        pods[replica.revision].append(replica)
+    seen = [_revision(each, pods) for each in manifests if _role(each) == Role.ENGINE and _lives(each)]
+    return {revision.name: revision for revision in seen}
+
+
+def read_front(manifests: Iterable[Manifest], role: str) -> FrontSeen | None:
+    """The Deployment of that role, if it is there."""
+    found = next((each for each in manifests if _role(each) == role and _lives(each)), None)
+    if found is None:
+        return None
+    meta, status = found["metadata"], found.get("status") or {}
+    return FrontSeen(
+        name=meta["name"],
+        uid=meta["uid"],
+        hash=meta["labels"].get(TEMPLATE_HASH, ""),
+        available=int(status.get("availableReplicas") or 0),
+    )
+
+
+def _replica(manifest: Manifest) -> ReplicaSeen:
+    meta, container = manifest["metadata"], first_container(manifest)
+    ended = (container.get("lastState") or {}).get("terminated") or {}
+    return ReplicaSeen(
+        **vars(read_pod(manifest)),
+        revision=meta["labels"].get(REVISION, ""),
+        created_at=timestamp(meta["creationTimestamp"]),
+        address=(manifest.get("status") or {}).get("podIP", ""),
+        restarts=int(container.get("restartCount") or 0),
+        last_exit_code=ended.get("exitCode"),
+        last_exit_reason=ended.get("reason", ""),
+        last_words=ended.get("message", ""),
+    )
+
+
+def _revision(manifest: Manifest, pods: Mapping[str, list[ReplicaSeen]]) -> RevisionSeen:
+    meta = manifest["metadata"]
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
+    refusals = [c for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True"]
+    return RevisionSeen(
+        name=meta["name"],
+        replicas=int((manifest.get("spec") or {}).get("replicas") or 0),
+        created_at=timestamp(meta["creationTimestamp"]),
+        refused=refusals[0].get("message", "") if refusals else "",
+        pods=tuple(pods.get(meta["name"], ())),
+    )
+
+
+def _role(manifest: Manifest) -> str:
+    return str((manifest["metadata"].get("labels") or {}).get(ROLE, ""))
+
+
+def _lives(manifest: Manifest) -> bool:
+    return "deletionTimestamp" not in manifest["metadata"]

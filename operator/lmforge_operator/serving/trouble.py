@@ -1,0 +1,144 @@
+"""What keeps a revision's replicas from getting ready: an ordered chain of checks; the first finding is what the user
+reads. And whether it is bad enough to give the revision up."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from lmforge_operator.labels import Reason
+from lmforge_operator.pods import holdups
+from lmforge_operator.pods.holdups import Finding, one_line
+from lmforge_operator.serving.observed import ReplicaSeen, RevisionSeen
+
+SETTLING = 5.0
+"""Seconds in which a pod may lack a node: volumes are being bound, pods that drain still hold their memory."""
+CRASHES = 3
+"""Restarts after which a replica that was never ready won't get better by another one."""
+
+_RAISED = re.compile(r"^\s*[\w.]*(Error|Exception|Interrupt)\b.*")
+_KILLED = 137
+
+
+@dataclass(frozen=True)
+class Struggle:
+    """A revision at a moment."""
+
+    revision: RevisionSeen
+    now: datetime
+    deadline: float
+    """Seconds that a replica may take to get ready."""
+
+    @property
+    def loading(self) -> tuple[ReplicaSeen, ...]:
+        return tuple(pod for pod in self.revision.pods if pod.loads)
+
+    def age(self, pod: ReplicaSeen) -> float:
+        return (self.now - pod.created_at).total_seconds()
+
+
+def first_finding(struggle: Struggle) -> Finding | None:
+    """The most telling reason why not all replicas are ready, or None when they are."""
+    return next((found for check in _CHECKS if (found := check(struggle))), None)
+
+
+def given_up(struggle: Struggle) -> Finding | None:
+    """Why the revision should be rolled back: a replica overran the deadline, or ends again and again."""
+    crashed = [pod for pod in struggle.loading if pod.restarts >= CRASHES]
+    late = [pod for pod in struggle.loading if struggle.age(pod) > struggle.deadline]
+    refused = struggle.revision.refused and not struggle.revision.pods
+    if not (crashed or late or (refused and _revision_age(struggle) > struggle.deadline)):
+        return None
+    found = first_finding(struggle)
+    return found if found and found.stuck else _late(struggle)
+
+
+def cannot_grow(struggle: Struggle) -> Finding | None:
+    """Why more replicas would not help: those that are wanted can't be placed."""
+    return _refused(struggle) or _unschedulable(struggle)
+
+
+def _refused(struggle: Struggle) -> Finding | None:
+    revision = struggle.revision
+    if not revision.refused or len(revision.pods) >= revision.replicas:
+        return None
+    return Finding(Reason.QUOTA, f"the API server refuses pods: {one_line(revision.refused)}")
+
+
+def _image(struggle: Struggle) -> Finding | None:
+    return holdups.image_pull(struggle.loading, total=struggle.revision.replicas)
+
+
+def _config(struggle: Struggle) -> Finding | None:
+    return holdups.container_config(struggle.loading)
+
+
+def _memory(struggle: Struggle) -> Finding | None:
+    pod = next((pod for pod in struggle.loading if "OOMKilled" in (pod.exit_reason, pod.last_exit_reason)), None)
+    if pod is None:
+        return None
+    return Finding(
+        Reason.OUT_OF_MEMORY,
+        f"pod {pod.name} used more memory than its limit and was killed (OOMKilled, exit code {_code(pod)}, "
+        f"{_times(pod)}): raise resources.memory, or lower engineArgs.kvCache or maxModelLen",
+    )
+
+
+def _crash(struggle: Struggle) -> Finding | None:
+    pod = next((pod for pod in struggle.loading if _code(pod) is not None), None)
+    if pod is None:
+        return None
+    return Finding(Reason.CRASHING, f"pod {pod.name} ends with exit code {_code(pod)} ({_times(pod)}){_said(pod)}")
+
+
+def _unschedulable(struggle: Struggle) -> Finding | None:
+    pods = [pod for pod in struggle.loading if struggle.age(pod) >= SETTLING]
+    return holdups.unschedulable(pods, total=struggle.revision.replicas)
+
+
+def _overdue(struggle: Struggle) -> Finding | None:
+    return _late(struggle) if any(struggle.age(pod) > struggle.deadline for pod in struggle.loading) else None
+
+
+def _loading(struggle: Struggle) -> Finding | None:
+    revision = struggle.revision
+    if revision.ready >= revision.replicas and not struggle.loading:
+        return None
+    started = sum(pod.started for pod in struggle.loading)
+    what = "the model is being loaded" if started else "pods are being started"
+    return Finding(Reason.LOADING, f"{revision.ready} of {revision.replicas} replicas are ready; {what}", stuck=False)
+
+
+Check = Callable[[Struggle], Finding | None]
+_CHECKS: tuple[Check, ...] = (_refused, _image, _config, _memory, _crash, _unschedulable, _overdue, _loading)
+
+
+def _late(struggle: Struggle) -> Finding:
+    return Finding(
+        Reason.SLOW,
+        f"its replicas were not ready within rollout.readyDeadlineSeconds ({struggle.deadline:.0f}): "
+        "look at their logs, or raise it",
+    )
+
+
+def _revision_age(struggle: Struggle) -> float:
+    return (struggle.now - struggle.revision.created_at).total_seconds()
+
+
+def _code(pod: ReplicaSeen) -> int | None:
+    return pod.exit_code if pod.exit_code is not None else pod.last_exit_code
+
+
+def _times(pod: ReplicaSeen) -> str:
+    times = pod.restarts + (pod.exit_code is not None)
+    return f"{times} time{'s' if times != 1 else ''}"
+
+
+def _said(pod: ReplicaSeen) -> str:
+    """The error at the end of its log."""
+    lines = [line for line in (pod.words or pod.last_words).splitlines() if line.strip()]
+    raised = [line for line in lines if _RAISED.match(line)]
+    telling = (raised or lines)[-1:]
+    if telling:
+        return f": {one_line(telling[0])}"
+    return ": it was killed from outside" if _code(pod) == _KILLED else ""

@@ -1,0 +1,214 @@
+"""One row for each rule of an InferenceService: what is changed in a good one, and the sentence that refuses it.
+
+None as a value removes the field.
+"""
+
+from specs import Fields, Refused
+
+GOOD_SERVICE: Fields = {"model": {"uri": "pvc://models/tiny"}}
+ON_GPUS: Fields = {"resources": {"accelerator": "nvidia.com/gpu", "count": 2}, "parallelism": {"tensor": 2}}
+TEMPLATE: Fields = {"name": "bank", "system": "You serve a bank's customers."}
+
+
+def _uri(uri: str) -> Fields:
+    return {"model": {"uri": uri}}
+
+
+def _prompts(**fields: object) -> Fields:
+    return {"gateway": {"promptTemplates": [{"name": "bank", **fields}]}}
+
+
+_SCHEMES = (
+    "engine vllm loads models from pvc://, hf:// and file:// (inside the image): copy the model to a claim, and write "
+    "pvc://<claim>/<path>"
+)
+_HUB = "model.uri names no model of the hub: write hf://<organisation>/<name>, or hf://<organisation>/<name>@<revision>"
+
+MODEL = (
+    Refused(
+        "no model",
+        {"model": {"uri": None}},
+        "model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory)",
+        "model",
+    ),
+    Refused(
+        "two models",
+        {"model": {"from": {"kind": "TrainingJob", "name": "tiny"}}},
+        "model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory)",
+        "model",
+    ),
+    Refused(
+        "a Dataset as a model",
+        {"model": {"uri": None, "from": {"kind": "Dataset", "name": "corpus"}}},
+        "model.from can't be a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
+        "model.from.kind",
+    ),
+    Refused("a bucket", _uri("s3://bucket/model"), _SCHEMES, "model.uri"),
+    Refused("a web page", _uri("https://example.org/model"), _SCHEMES, "model.uri"),
+    Refused("a data set of the hub", _uri("hf://datasets/org/name"), _HUB, "model.uri"),
+    Refused("a file of a model of the hub", _uri("hf://org/name/config.json"), _HUB, "model.uri"),
+)
+
+SIZE = (
+    Refused(
+        "a replica split on CPU",
+        {"parallelism": {"tensor": 2}},
+        "parallelism.tensor × pipeline × data is 2 × 1 × 1 = 2, but a replica on CPU isn't split: write 1 for each, or "
+        "name resources.accelerator and count",
+        "parallelism",
+    ),
+    Refused(
+        "more parts than accelerators",
+        {**ON_GPUS, "parallelism": {"tensor": 2, "pipeline": 2}},
+        "parallelism.tensor × pipeline × data is 2 × 2 × 1 = 4, but each pod has resources.count: 2 accelerators: "
+        "make both the same",
+        "parallelism",
+    ),
+    Refused(
+        "a CPU cache with accelerators",
+        {**ON_GPUS, "engineArgs": {"kvCache": 2}},
+        "engineArgs.kvCache is for replicas on CPU: with an accelerator leave it out, and set gpuMemoryUtilization",
+        "engineArgs.kvCache",
+    ),
+    Refused(
+        "a share of no accelerator",
+        {"engineArgs": {"gpuMemoryUtilization": 0.9}},
+        "engineArgs.gpuMemoryUtilization needs an accelerator: on CPU leave it out, and set kvCache",
+        "engineArgs.gpuMemoryUtilization",
+    ),
+    Refused(
+        "a cache as large as all memory",
+        {"engineArgs": {"kvCache": 4}},
+        "engineArgs.kvCache 4 GiB counts towards resources.memory 4Gi, which has to hold the weights too: "
+        "raise memory, or lower kvCache",
+        "engineArgs.kvCache",
+    ),
+    Refused(
+        "fp8 on CPU",
+        {"engineArgs": {"quantization": "fp8"}},
+        "engineArgs.quantization fp8 needs an accelerator: on CPU serve a model that is quantised already "
+        "(awq, gptq, compressed-tensors)",
+        "engineArgs.quantization",
+    ),
+    Refused(
+        "an argument with dashes",
+        {"engineArgs": {"extra": {"--max-num-seqs": "4"}}},
+        "engineArgs.extra has a key that is no argument of the engine: write it without dashes in front, "
+        "as in max-num-seqs",
+        "engineArgs.extra",
+    ),
+    Refused(
+        "an argument of the operator's",
+        {"engineArgs": {"extra": {"port": "1"}}},
+        "engineArgs.extra can't set what the operator sets itself (model, names, ports, parallelism, draining) or what "
+        "has a field of its own: use the field, or leave it out",
+        "engineArgs.extra",
+    ),
+)
+
+SCALE = (
+    Refused(
+        "two deciders",
+        {"replicas": 2, "autoscaling": {"maxReplicas": 3}},
+        "replicas and autoscaling can't both decide: leave replicas out, or leave autoscaling out, or write "
+        "autoscaling.engine: external",
+        "replicas",
+    ),
+    Refused(
+        "nothing for an external autoscaler to change",
+        {"autoscaling": {"engine": "external", "minReplicas": 2, "maxReplicas": 3}},
+        "autoscaling.engine external changes replicas, which has to be there: write replicas: 2",
+        "replicas",
+    ),
+    Refused(
+        "bounds the wrong way round",
+        {"autoscaling": {"minReplicas": 4, "maxReplicas": 3}},
+        "autoscaling.minReplicas 4 is larger than autoscaling.maxReplicas 3: swap them",
+        "autoscaling.minReplicas",
+    ),
+    Refused(
+        "an external autoscaler for a service at zero",
+        {"replicas": 1, "autoscaling": {"engine": "external", "minReplicas": 0, "maxReplicas": 3}},
+        "autoscaling.engine external can't see requests that wait for a service at zero: write minReplicas: 1, or "
+        "engine: builtin",
+        "autoscaling.minReplicas",
+    ),
+)
+
+GATEWAY = (
+    Refused(
+        "a prompt template that does nothing",
+        _prompts(),
+        "promptTemplates bank changes nothing: give it a system, style, prefix, maxTokens, temperature, topP or stop",
+        "gateway.promptTemplates[0]",
+    ),
+    Refused(
+        "a permission without a prohibition",
+        _prompts(maxTokens=9, allowSystem=True),
+        "promptTemplates bank has no system or style of its own, so callers' system messages are always let through: "
+        "leave allowSystem out",
+        "gateway.promptTemplates[0].allowSystem",
+    ),
+    Refused(
+        "no Redis",
+        {"gateway": {"sessions": {"redis": {}}}},
+        "redis needs either url (redis://host:6379/0) or secretName (a Secret whose entry secretKey holds the URL)",
+        "gateway.sessions.redis",
+    ),
+    Refused(
+        "a password in the open",
+        {"gateway": {"sessions": {"redis": {"url": "redis://:secret@host:6379/0"}}}},
+        "redis.url must not hold a password: put the URL into a Secret and name it by secretName",
+        "gateway.sessions.redis.url",
+    ),
+    Refused(
+        "every origin with credentials",
+        {"gateway": {"cors": {"origins": ["*"], "credentials": True}}},
+        "cors.credentials with the origin * would let every web page act for its visitors: name the origins",
+        "gateway.cors.credentials",
+    ),
+    Refused(
+        "a template that isn't there",
+        {"gateway": {"promptTemplates": [TEMPLATE], "defaultPromptTemplate": "shop"}},
+        "gateway.defaultPromptTemplate shop is not among promptTemplates: write the name of one of them",
+        "gateway.defaultPromptTemplate",
+    ),
+    Refused(
+        "several memories",
+        {"gateway": {"sessions": {}, "replicas": 2}},
+        "gateway.replicas is 2, but without sessions.redis each pod would remember other turns: name a Redis, or "
+        "write replicas: 1",
+        "gateway.replicas",
+    ),
+)
+
+BOUNDS = (
+    Refused("an unknown engine", {"engine": "triton"}, 'Unsupported value: "triton"', "engine"),
+    Refused("no drain", {"drainSeconds": 0}, "should be greater than or equal to 1", "drainSeconds"),
+    Refused("no surge", {"rollout": {"surge": 0}}, "should be greater than or equal to 1", "rollout.surge"),
+)
+
+REFUSED = (*MODEL, *SIZE, *SCALE, *GATEWAY, *BOUNDS)
+
+ACCEPTED: dict[str, Fields] = {
+    "the smallest": {},
+    "from a TrainingJob": {"model": {"uri": None, "from": {"kind": "TrainingJob", "name": "tiny"}}},
+    "a model of the hub": _uri("hf://org/name@v1"),
+    "a model of the image": _uri("file:///models/tiny"),
+    "two accelerators": {**ON_GPUS, "engineArgs": {"gpuMemoryUtilization": 0.9, "quantization": "fp8"}},
+    "a cache on CPU": {"engineArgs": {"kvCache": 2, "extra": {"max-num-seqs": "64", "disable-log-stats": ""}}},
+    "guessed tokens": {"engineArgs": {"speculative": {"tokens": 5}, "chunkedPrefill": False, "maxModelLen": 2048}},
+    "fixed replicas": {"replicas": 0},
+    "from zero": {"autoscaling": {"minReplicas": 0, "maxReplicas": 4, "targets": {"ttftMs": 500}}},
+    "an external autoscaler": {"replicas": 1, "autoscaling": {"engine": "external", "maxReplicas": 4}},
+    "a gateway": {
+        "gateway": {
+            "auth": {"secretName": "keys"},
+            "promptTemplates": [TEMPLATE],
+            "defaultPromptTemplate": "bank",
+            "sessions": {"redis": {"url": "redis://redis:6379/0"}},
+            "replicas": 2,
+        }
+    },
+    "how it rolls and stops": {"rollout": {"surge": 2, "readyDeadlineSeconds": 60}, "drainSeconds": 9, "stopped": True},
+}

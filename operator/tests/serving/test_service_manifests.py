@@ -1,0 +1,287 @@
+"""What a service's children are made of: the engine's command line, its probes and rights, the router, the gateway."""
+
+import ast
+import json
+from typing import Any
+
+import pytest
+from serving_builders import START, spec
+
+from lmforge_api.gateway_run import GatewayRun
+from lmforge_api.inferenceservice import InferenceServiceStatus, ServedModelStatus
+from lmforge_operator.kinds.inferenceservice.desired import Desired
+from lmforge_operator.kinds.inferenceservice.model import find_model
+from lmforge_operator.kinds.inferenceservice.observe import Children, observe
+from lmforge_operator.serving.memory import Memory
+from lmforge_operator.settings import Images, Reports, Settings
+
+Manifest = dict[str, Any]
+SETTINGS = Settings(
+    reports=Reports(service_url="https://reports:8443"), images=Images(vllm="vllm:1", pull_secrets=["r"])
+)
+
+
+def desired(*, settings: Settings = SETTINGS, **changes: Any) -> Desired:
+    """The children of a service with this spec."""
+    manifest = {
+        "metadata": {"namespace": "default", "name": "chat", "uid": "uid-1"},
+        "spec": {"model": {"uri": "pvc://models/tiny"}, **changes},
+    }
+    nothing = Children(deployments=[], pods=[], service=None)
+    service = observe(
+        manifest,
+        children=nothing,
+        lookup=lambda kind, name: None,
+        has_claim=lambda claim: True,
+        memory=Memory(),
+        settings=settings,
+        now=START,
+    )
+    return Desired(service, settings, reports_ca="CA")
+
+
+def engine(**changes: Any) -> Manifest:
+    (container,) = desired(**changes).revision(replicas=1)["spec"]["template"]["spec"]["containers"]
+    found: Manifest = container
+    return found
+
+
+def command(**changes: Any) -> str:
+    return " ".join(engine(**changes)["command"])
+
+
+def variables(**changes: Any) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in engine(**changes)["env"]}
+
+
+def test_vllm_on_cpu_serves_a_claims_directory_under_the_services_name() -> None:
+    assert command() == (
+        "python -m vllm.entrypoints.openai.api_server --model /mnt/pvc/models/tiny --served-model-name chat "
+        "--host 0.0.0.0 --port 8000 --shutdown-timeout 120 --enforce-eager --dtype auto --enable-prefix-caching"
+    )
+    assert variables()["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert variables()["HF_HUB_OFFLINE"] == "1"
+
+
+ARGUMENTS: dict[str, tuple[Manifest, str]] = {
+    "a hub's model": ({"model": {"uri": "hf://org/name@v2"}}, "--model org/name --revision v2 --served"),
+    "an image's model": ({"model": {"uri": "file:///models/tiny"}}, "--model /models/tiny --served"),
+    "a context": ({"engineArgs": {"maxModelLen": 2048}}, "--max-model-len 2048"),
+    "no prefix caching": ({"engineArgs": {"prefixCaching": False}}, "--no-enable-prefix-caching"),
+    "no chunks": ({"engineArgs": {"chunkedPrefill": False}}, "--no-enable-chunked-prefill"),
+    "more arguments": (
+        {"engineArgs": {"extra": {"max-num-seqs": "64", "disable-log-stats": ""}}},
+        "--disable-log-stats --max-num-seqs 64",
+    ),
+    "accelerators": (
+        {
+            "resources": {"accelerator": "nvidia.com/gpu", "count": 4},
+            "parallelism": {"tensor": 2, "pipeline": 2},
+            "engineArgs": {"gpuMemoryUtilization": 0.9},
+        },
+        "--tensor-parallel-size 2 --pipeline-parallel-size 2 --dtype auto --enable-prefix-caching "
+        "--gpu-memory-utilization 0.9",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "expected"), ARGUMENTS.values(), ids=ARGUMENTS.keys())
+def test_what_the_spec_says_is_said_to_vllm(changes: Manifest, expected: str) -> None:
+    assert expected in command(**changes)
+
+
+def test_guessed_tokens_are_told_as_json() -> None:
+    arguments = engine(engineArgs={"speculative": {"tokens": 5, "lookup": 4}})["command"]
+    told = json.loads(arguments[arguments.index("--speculative-config") + 1])
+    assert told == {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4}
+
+
+def test_an_accelerator_needs_neither_eager_mode_nor_a_cpu_cache() -> None:
+    gpu: Manifest = {"resources": {"accelerator": "nvidia.com/gpu", "count": 1}}
+    assert "--enforce-eager" not in command(**gpu)
+    assert "VLLM_CPU_KVCACHE_SPACE" not in variables(**gpu)
+    assert engine(**gpu)["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_a_hubs_model_may_be_asked_for_and_the_users_variables_win() -> None:
+    told = variables(model={"uri": "hf://org/name"}, template={"env": [{"name": "HF_HOME", "value": "/cache"}]})
+    assert "HF_HUB_OFFLINE" not in told
+    assert told["HF_HOME"] == "/cache"
+
+
+def test_an_engine_may_do_nothing_but_serve() -> None:
+    pod = desired(drainSeconds=60).revision(replicas=1)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert writable == ["/dev/shm", "/tmp"]
+    places = [value for value in variables().values() if value.startswith("/")]
+    assert all(place.startswith("/tmp") for place in places)
+
+
+def test_an_engine_has_time_for_its_requests_before_it_is_killed() -> None:
+    pod = desired(drainSeconds=60).revision(replicas=1)["spec"]["template"]["spec"]
+    sleeps = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] >= sleeps + 60 + 10
+
+
+def test_an_engine_is_ready_only_after_it_has_answered_once() -> None:
+    probe = engine()["startupProbe"]
+    program, *arguments = probe["exec"]["command"][2:]
+    assert ast.parse(program)
+    assert arguments == ["http://127.0.0.1:8000", "chat"]
+    assert probe["timeoutSeconds"] * probe["failureThreshold"] > 900
+
+
+SAME: dict[str, Manifest] = {
+    "replicas": {"replicas": 3},
+    "autoscaling": {"autoscaling": {"maxReplicas": 3}},
+    "router": {"router": {"policy": "round_robin"}},
+    "gateway": {"gateway": {}},
+    "rollout": {"rollout": {"surge": 2, "readyDeadlineSeconds": 60}},
+    "stopped": {"stopped": True},
+}
+OTHER: dict[str, Manifest] = {
+    "model": {"model": {"uri": "pvc://models/other"}},
+    "arguments": {"engineArgs": {"maxModelLen": 512}},
+    "resources": {"resources": {"memory": "8Gi"}},
+    "template": {"template": {"labels": {"a": "b"}}},
+    "drain": {"drainSeconds": 9},
+}
+
+
+def name(**changes: Any) -> str:
+    return str(desired(**changes).revision(replicas=1)["metadata"]["name"])
+
+
+@pytest.mark.parametrize("changes", SAME.values(), ids=SAME.keys())
+def test_what_replicas_are_not_made_from_makes_no_new_revision(changes: Manifest) -> None:
+    assert name(**changes) == name()
+
+
+@pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER.keys())
+def test_what_replicas_are_made_from_makes_a_new_revision(changes: Manifest) -> None:
+    assert name(**changes) != name()
+
+
+def test_a_new_image_of_the_chart_is_a_new_revision() -> None:
+    newer = SETTINGS.model_copy(update={"images": Images(vllm="vllm:2")})
+    assert desired(settings=newer).revision(replicas=1)["metadata"]["name"] != name()
+
+
+def test_the_router_finds_the_engines_of_every_revision_and_may_only_read_pods() -> None:
+    wanted = desired()
+    pod = wanted.router()["spec"]["template"]["spec"]
+    arguments = " ".join(pod["containers"][0]["command"])
+    assert "--selector lmforge.dev/owner-uid=uid-1 lmforge.dev/role=engine" in arguments
+    assert "--service-discovery-namespace default --service-discovery-port 8000" in arguments
+    assert pod["serviceAccountName"] == "chat-router"
+    assert pod["automountServiceAccountToken"] is True
+    account, role, binding = wanted.router_identity()
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    assert binding["subjects"][0]["name"] == account["metadata"]["name"] == pod["serviceAccountName"]
+
+
+def test_there_is_a_gateway_where_one_is_asked_for_or_a_service_may_sleep() -> None:
+    assert desired().gateway() is None
+    assert desired(gateway={}).gateway()
+    assert desired(autoscaling={"minReplicas": 0, "maxReplicas": 1}).gateway()
+    assert desired(autoscaling={"minReplicas": 1, "maxReplicas": 1}).gateway() is None
+
+
+def test_a_gateway_is_told_where_the_router_is_and_where_to_say_what_it_holds() -> None:
+    wanted = desired(gateway={"auth": {"secretName": "keys"}, "sessions": {"redis": {"secretName": "redis"}}})
+    config, service = wanted.beside_gateway({"metadata": {"name": "chat-gateway", "uid": "uid-2"}})
+    told = GatewayRun.model_validate_json(config["data"]["gateway.json"])
+    assert told.upstream.url == f"http://{service['metadata']['name']}.default.svc:80"
+    assert told.demand is not None
+    assert told.demand.url == "https://reports:8443/v1/demand/inferenceservices/default/chat"
+    assert config["data"]["ca.crt"] == "CA"
+    deployment = wanted.gateway()
+    assert deployment is not None
+    pod = deployment["spec"]["template"]["spec"]
+    mounts = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    for path in (told.keys_path, told.redis_url_path, told.demand.token_path, told.demand.ca_path):
+        assert any(path == mount or path.startswith(f"{mount}/") for mount in mounts), path
+    (token,) = [v for v in pod["volumes"] if "projected" in v]
+    source = token["projected"]["sources"][0]["serviceAccountToken"]
+    assert source["audience"] == "lmforge.dev/inferenceservices/default/chat"
+    assert config["metadata"]["ownerReferences"][0]["uid"] == "uid-2"
+
+
+def test_a_gateway_is_replaced_when_it_is_told_something_else_and_else_stays() -> None:
+    def identity(**gateway: Any) -> str:
+        made = desired(gateway=gateway).gateway()
+        assert made is not None
+        return str(made["metadata"]["labels"]["lmforge.dev/template-hash"])
+
+    assert identity() == identity()
+    assert identity() != identity(accessLog=True)
+
+
+def test_a_stopped_service_keeps_its_parts_without_pods() -> None:
+    wanted = desired(stopped=True, gateway={}, router={"replicas": 2})
+    gateway = wanted.gateway()
+    assert gateway is not None
+    assert (wanted.router()["spec"]["replicas"], gateway["spec"]["replicas"]) == (0, 0)
+
+
+ARTIFACT = {"uri": "pvc://store/tiny", "digest": "sha256:aa", "sizeBytes": 2**30, "format": "HuggingFace"}
+
+
+def found(job: Manifest | None, *, pinned: ServedModelStatus | None = None, **changes: Any) -> Any:
+    asked = spec(model={"from": {"kind": "TrainingJob", "name": "tiny"}}, **changes)
+    return find_model(asked, pinned, lambda kind, name: job, lambda claim: claim != "missing")
+
+
+def test_a_finished_training_job_gives_its_artifact_with_its_digest() -> None:
+    model = found({"status": {"phase": "Succeeded", "artifact": ARTIFACT}})
+    assert (model.source, model.uri, model.digest) == ("trainingjob/tiny", "pvc://store/tiny", "sha256:aa")
+
+
+WAITING: dict[str, tuple[Any, str, str]] = {
+    "no job": (None, "InputsNotReady", "waits for TrainingJob tiny: it does not exist in this namespace"),
+    "a running job": (
+        {"status": {"phase": "Running", "progress": {"percent": "40%"}}},
+        "InputsNotReady", "waits for TrainingJob tiny: it is Running at 40%",
+    ),
+    "a lost claim": (
+        {"status": {"phase": "Succeeded", "artifact": {**ARTIFACT, "uri": "pvc://missing/tiny"}}},
+        "InputsNotReady",
+        "waits for PersistentVolumeClaim missing: it does not exist in this namespace (create it, or correct the uri)",
+    ),
+    "a baseline": (
+        {"status": {"phase": "Succeeded", "artifact": {**ARTIFACT, "format": "lmforge-lstm"}}},
+        "WrongFormat",
+        "engine vllm loads Hugging Face directories, and this model is in the format lmforge-lstm: serve a transformer "
+        "(architecture llama or gpt2)",
+    ),
+    "a giant": (
+        {"status": {"phase": "Succeeded", "artifact": {**ARTIFACT, "sizeBytes": 7 * 2**30}}},
+        "NotEnoughMemory",
+        "the model's files take 7 GiB and the KV cache 1 GiB, but resources.memory is 4Gi: raise it above their sum, "
+        "or lower engineArgs.kvCache",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("job", "reason", "message"), WAITING.values(), ids=WAITING.keys())
+def test_what_can_not_be_served_is_said_before_a_pod_starts(job: Any, reason: str, message: str) -> None:
+    model = found(job)
+    assert (model.reason, model.waiting_for, model.uri) == (reason, message, "")
+
+
+def test_a_pinned_model_is_served_on_when_what_made_it_is_gone() -> None:
+    pinned = ServedModelStatus(source="trainingjob/tiny", uri="pvc://store/tiny", digest="sha256:aa")
+    assert found(None, pinned=pinned).digest == "sha256:aa"
+    other = pinned.model_copy(update={"source": "trainingjob/other"})
+    assert found(None, pinned=other).waiting_for
+
+
+def test_a_status_of_another_version_can_be_read() -> None:
+    assert InferenceServiceStatus.model_validate({"phase": "Ready", "future": 1}).phase == "Ready"
