@@ -79,6 +79,17 @@ def _are_established(running: ControlPlane) -> bool:
     return all(conditions.get("Established") == "True" for conditions in met)
 
 
+def cpu_seconds(running: ControlPlane) -> dict[str, float]:
+    """User and system time of each component since its start."""
+    pids = {name: running.daemon(name).pid for name in running.components}
+    return {name: _cpu_seconds(Path("/proc") / str(pid)) for name, pid in pids.items() if pid}
+
+
+def _cpu_seconds(process: Path) -> float:
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 @dataclass
 class Operator:
     """The operator, started by hand."""
@@ -109,8 +120,7 @@ class Operator:
 
     def cpu_seconds(self) -> float:
         """User and system time since its start."""
-        fields = (self._proc() / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return _cpu_seconds(self._proc())
 
     def memory_mib(self, field: str = "VmRSS") -> float:
         """Resident memory now, or its peak (VmHWM)."""
