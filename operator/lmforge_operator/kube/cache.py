@@ -82,11 +82,6 @@ class Cache:
         """The objects that carry this owner's UID in their label, by name."""
         return [self._decoded(self._entries[place]) for place in sorted(self._owned.get(uid, ()))]
 
-    def older(self, metadata: Manifest) -> bool:
-        """Whether what is known is older than an object with this metadata (or nothing is)."""
-        entry = self._entries.get((metadata.get("namespace") or "", metadata["name"]))
-        return entry is None or entry.version < int(metadata["resourceVersion"])
-
     def places(self, scope: str = "") -> Iterator[tuple[str, str]]:
         """Namespace and name of each object in a namespace, or in all of them."""
         return iter([place for place in self._entries if not scope or place[0] == scope])
@@ -101,6 +96,9 @@ class Cache:
 
     def seen(self, namespace: str) -> int:
         return max(self._seen.get("", 0), self._seen.get(namespace, 0))
+
+    def __contains__(self, place: tuple[str, str]) -> bool:
+        return place in self._entries
 
     def __len__(self) -> int:
         return len(self._entries)
