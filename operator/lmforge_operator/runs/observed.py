@@ -24,7 +24,6 @@ class PodSeen:
     phase: str
     started: bool = False
     deleting: bool = False
-    ready: bool = False
     disruption: str = ""
     unschedulable: str = ""
     waiting_reason: str = ""
@@ -105,7 +104,6 @@ def _pod(manifest: Manifest) -> PodSeen:
         phase=status.get("phase", "Pending"),
         started="running" in state or bool(terminated),
         deleting="deletionTimestamp" in meta,
-        ready=(conditions.get("Ready") or {}).get("status") == "True",
         disruption=disruption.get("reason", "") if disruption.get("status") == "True" else status.get("reason", ""),
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
         waiting_reason=waiting.get("reason", ""),
