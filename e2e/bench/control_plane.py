@@ -130,7 +130,10 @@ async def _settled(operator: Operator, *, quiet_seconds: float = 10, below: floa
 
 async def bench(options: argparse.Namespace) -> dict[str, object]:
     """The whole of it."""
-    with tempfile.TemporaryDirectory(prefix="lmforge-bench-") as folder, control_plane(Path(folder)) as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="lmforge-bench-") as folder,
+        control_plane(Path(folder), unlimited=options.controllers == "unlimited") as running,
+    ):
         operator = Operator(running.kubeconfig, Path(folder))
         operator.start()
         try:
@@ -153,6 +156,7 @@ async def bench(options: argparse.Namespace) -> dict[str, object]:
     return {
         "cores": os.cpu_count(),
         "nodes": options.nodes,
+        "controllers": options.controllers,
         "bursts": [asdict(one) for one in bursts],
         "median": _summary(bursts, statistics.median),
         "spread": _summary(bursts, lambda values: round(max(values) - min(values), 2)),
@@ -177,6 +181,12 @@ def main() -> int:
     parser.add_argument("--present", type=int, default=5000, help="TrainingJobs that are there at rest (0: skip)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=1, help="pods of each TrainingJob; more than one adds a Service")
+    parser.add_argument(
+        "--controllers",
+        choices=["default", "unlimited"],
+        default="unlimited",
+        help="request limits of Kubernetes' own controllers: as they come, or none",
+    )
     parser.add_argument("--json", type=Path, help="where to write the result")
     parser.add_argument("--log", type=Path, help="where to keep the operator's log")
     options = parser.parse_args()
