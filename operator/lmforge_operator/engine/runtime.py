@@ -46,6 +46,9 @@ from lmforge_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
+LONGEST_PATIENCE = 5.0
+"""Seconds after which a change of a child is looked at, however much there is to do."""
+
 
 class Runtime:
     """One replica of the operator: all but the process around it, which is kopf's."""
@@ -151,8 +154,12 @@ class Runtime:
         kind, name = labels.get(OWNER_KIND), labels.get(OWNER_NAME)
         if kind and name:
             # A pod is scheduled, pulls, starts and gets ready in quick succession: one look is enough for all of it.
-            patience = 0.0 if _ending(child) else self.settings.queue.patience_seconds
-            self.queue.add(Key(kind, metadata["namespace"], name), after=patience)
+            self.queue.add(Key(kind, metadata["namespace"], name), after=0.0 if _ending(child) else self._patience())
+
+    def _patience(self) -> float:
+        """Longer while much is ready: what is new goes first, and more of the rest is looked at together."""
+        settings = self.settings.queue
+        return min(LONGEST_PATIENCE, settings.patience_seconds * (1 + self.queue.ready() / settings.workers))
 
     def _claim_changed(self, claim: Manifest) -> None:
         metadata = claim["metadata"]
