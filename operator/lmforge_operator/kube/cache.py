@@ -60,11 +60,10 @@ class Cache:
         self._store(place, former, self._entry(manifest, version, data))
         return True
 
-    def put_written(self, manifest: Manifest) -> None:
+    def put_written(self, manifest: Manifest) -> bool:
         """Stores the answer to a write, unless the watch is already past it: then the object may be gone by now."""
         metadata = manifest["metadata"]
-        if int(metadata["resourceVersion"]) > self.seen(metadata.get("namespace") or ""):
-            self.put(manifest)
+        return int(metadata["resourceVersion"]) > self.seen(metadata.get("namespace") or "") and self.put(manifest)
 
     def remove(self, namespace: str, name: str, *, uid: str | None = None) -> bool:
         """Forgets an object. True: it was there (with that UID, if one is named)."""

@@ -170,8 +170,14 @@ class Informer:
             self._on_change(former)
 
     def _written(self, resource: Resource, manifest: Manifest) -> None:
-        if resource == self.resource:
-            self.cache.put_written(manifest)
+        """No news, unless the answer shows a spec that we have not seen yet: the watch would bring it as an echo."""
+        if resource != self.resource:
+            return
+        metadata = manifest["metadata"]
+        former = self.cache.get(metadata.get("namespace") or "", metadata["name"])
+        stored = self.cache.put_written(manifest)
+        if stored and former and former["metadata"].get("generation") != metadata.get("generation"):
+            self._on_change(manifest)
 
     def _touch(self, scope: str) -> None:
         self._alive[scope] = asyncio.get_running_loop().time()
