@@ -114,7 +114,7 @@ def install(
     kube: Kube, images: Mapping[str, str], *, values: Sequence[str] = (), objects: Mapping[str, object] | None = None
 ) -> None:
     """Installs or upgrades the chart and waits until it is ready. `objects` is for what `--set` has no words for."""
-    settings = [f"images.operator={images['operator']}", f"images.train={images['train']}", *values]
+    settings = [*(f"images.{name}={reference}" for name, reference in images.items()), *values]
     structured = [f"{path}={json.dumps(value)}" for path, value in (objects or {}).items()]
     kube.helm(
         "upgrade", "--install", RELEASE, CHART, "--namespace", SYSTEM_NAMESPACE, "--create-namespace",

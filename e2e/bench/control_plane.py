@@ -19,10 +19,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from e2e.bench.control_plane_load import CHILDREN, Observer, create, delete_all, observer
-from e2e.bench.control_plane_world import Operator, control_plane
+from e2e.bench.control_plane_world import Operator, control_plane, cpu_seconds
+from e2e.cluster.control_plane import ControlPlane
 
 REST_SECONDS = 60
 
@@ -39,6 +41,8 @@ class Burst:
     operator_cpu_seconds: float
     operator_cpu_seconds_scheduled: float
     memory_mib: float
+    others_cpu_seconds: dict[str, float]
+    """Of the components that share the cores, until all is scheduled; `bench` is the load and the observer."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,9 @@ class Rest:
     settle_cpu_seconds: float
 
 
-async def burst(observed: Observer, operator: Operator, objects: int, *, nodes: int) -> Burst:
+async def burst(observed: Observer, operator: Operator, objects: int, *, nodes: int, running: ControlPlane) -> Burst:
     """So many at once."""
+    others = _others(running)
     children = [observed.children[resource.plural] for resource in CHILDREN if nodes > 1 or resource.kind != "Service"]
     cpu, started = operator.cpu_seconds(), time.monotonic()
     await create(observed.kube, [f"b{number:05d}" for number in range(objects)], nodes=nodes)
@@ -78,7 +83,12 @@ async def burst(observed: Observer, operator: Operator, objects: int, *, nodes: 
         operator_cpu_seconds=round(cpu_there - cpu, 2),
         operator_cpu_seconds_scheduled=round(operator.cpu_seconds() - cpu, 2),
         memory_mib=round(operator.memory_mib(), 1),
+        others_cpu_seconds={name: round(used - others[name], 2) for name, used in _others(running).items()},
     )
+
+
+def _others(running: ControlPlane) -> dict[str, float]:
+    return cpu_seconds(running) | {"bench": time.process_time()}
 
 
 async def rest(observed: Observer, operator: Operator, present: int, *, nodes: int) -> Rest:
@@ -120,16 +130,20 @@ async def _settled(operator: Operator, *, quiet_seconds: float = 10, below: floa
 
 async def bench(options: argparse.Namespace) -> dict[str, object]:
     """The whole of it."""
-    with tempfile.TemporaryDirectory(prefix="lmforge-bench-") as folder, control_plane(Path(folder)) as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="lmforge-bench-") as folder,
+        control_plane(Path(folder), unlimited=options.controllers == "unlimited") as running,
+    ):
         operator = Operator(running.kubeconfig, Path(folder))
         operator.start()
         try:
             async with observer(running.kubeconfig) as observed:
-                await burst(observed, operator, 20, nodes=options.nodes)  # warm: caches, connections, imports
+                burst_of = partial(burst, observed, operator, nodes=options.nodes, running=running)
+                await burst_of(20)  # warm: caches, connections, imports
                 await delete_all(observed)
                 bursts = []
                 for _ in range(options.repeats if options.objects else 0):
-                    bursts.append(await burst(observed, operator, options.objects, nodes=options.nodes))
+                    bursts.append(await burst_of(options.objects))
                     print(f"  {bursts[-1]}", flush=True)
                     await delete_all(observed)
                 rested = (
@@ -142,6 +156,7 @@ async def bench(options: argparse.Namespace) -> dict[str, object]:
     return {
         "cores": os.cpu_count(),
         "nodes": options.nodes,
+        "controllers": options.controllers,
         "bursts": [asdict(one) for one in bursts],
         "median": _summary(bursts, statistics.median),
         "spread": _summary(bursts, lambda values: round(max(values) - min(values), 2)),
@@ -166,6 +181,12 @@ def main() -> int:
     parser.add_argument("--present", type=int, default=5000, help="TrainingJobs that are there at rest (0: skip)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=1, help="pods of each TrainingJob; more than one adds a Service")
+    parser.add_argument(
+        "--controllers",
+        choices=["default", "unlimited"],
+        default="unlimited",
+        help="request limits of Kubernetes' own controllers: as they come, or none",
+    )
     parser.add_argument("--json", type=Path, help="where to write the result")
     parser.add_argument("--log", type=Path, help="where to keep the operator's log")
     options = parser.parse_args()

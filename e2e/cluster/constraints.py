@@ -37,7 +37,7 @@ def expected(paths: Paths) -> Mapping[Path, str]:
 
 
 def lock(paths: Paths) -> None:
-    """Resolves anew what vLLM brings: its pins exclude the trainer's, so uv.lock can't hold both. The torch layer stays.
+    """Resolves anew what vLLM brings: its pins exclude the trainer's, so uv.lock cannot hold both.
 
     Everything that the torch image holds already is left out, and has to be what vLLM gets along with.
     """

@@ -87,4 +87,4 @@ SERVE = Image(
         "workloads/lmforge_workloads/serve",
     ),
 )
-RUNNABLE = (OPERATOR, TRAIN)
+RUNNABLE = (OPERATOR, TRAIN, VLLM, SERVE)

@@ -1,7 +1,7 @@
 """The operator's entry: `python -m lmforge_operator --settings settings.yaml`.
 
-kopf watches our kinds (watching.py) and gives start-up and shutdown. Its handlers only store what they see and put a
-key on the queue; engine/ takes it from there, and kinds/ says what to do.
+kopf runs the process: it logs in, starts and stops. Our own informers watch (kube/informer.py says why), engine/ keeps
+the queue of what has to be looked at, and kinds/ says what to do.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 import kopf
 
-from lmforge_operator import logs, watching
+from lmforge_operator import logs
 from lmforge_operator.engine.runtime import Runtime
 from lmforge_operator.errors import OperatorError
 from lmforge_operator.kinds import BACKGROUND, KINDS
@@ -52,8 +52,11 @@ async def operate(settings: Settings, connection: Connection, identity: Identity
     """Runs a replica until a signal, or until a part of it breaks."""
     kinds = [(kind.resource, kind.reconcile) for kind in KINDS]
     runtime = Runtime(settings, connection, kinds, identity=identity, background=BACKGROUND)
-    resources = [kind.resource for kind in KINDS]
-    registry = watching.registry(resources, connection, observe=runtime.objects.observe)
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return connection.fresh()
 
     @kopf.on.cleanup(registry=registry)
     async def cleanup(**_: Any) -> None:
@@ -63,13 +66,17 @@ async def operate(settings: Settings, connection: Connection, identity: Identity
 
     await runtime.start()
     await kopf.operator(
-        registry=registry,
-        settings=watching.settings(),
-        clusterwide=not settings.watch_namespaces,
-        namespaces=settings.watch_namespaces,
-        standalone=True,
-        stop_flag=runtime.failed,
+        registry=registry, settings=_quiet(), clusterwide=True, standalone=True, stop_flag=runtime.failed
     )
+
+
+def _quiet() -> kopf.OperatorSettings:
+    """kopf has nothing to watch and nothing to say."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True
+    chosen.networking.request_timeout = 30
+    return chosen
 
 
 def _parser() -> argparse.ArgumentParser:

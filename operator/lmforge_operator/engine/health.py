@@ -25,14 +25,11 @@ class Health:
     """Seconds that the first due key has waited while this replica leads."""
     idle: Callable[[], float]
     """Seconds since the loop last took or finished something."""
-    unseen: Callable[[], tuple[str, ...]]
-    """Kinds whose watch lags behind the API server."""
 
     def dead(self) -> list[str]:
         """What should get this replica restarted."""
         silent = [informer for informer in self.informers if informer.silence() > STALLED_SECONDS]
         found = [f"the watch of {i.resource.plural} has been silent for {i.silence():.0f} s" for i in silent]
-        found += [f"the watch of {kind} lags behind the API server" for kind in self.unseen()]
         if min(self.waiting(), self.idle()) > LOOP_STALLED_SECONDS:
             found.append(f"the loop has taken nothing for {self.idle():.0f} s")
         return found

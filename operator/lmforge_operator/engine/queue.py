@@ -115,6 +115,10 @@ class WorkQueue(Generic[K]):
             "active": len(self._active),
         }
 
+    def ready(self) -> int:
+        """Keys that are due now."""
+        return len(self._ready)
+
     def oldest(self) -> float:
         """Seconds that the first ready key has waited."""
         return self._clock() - next(iter(self._ready.values())) if self._ready else 0.0

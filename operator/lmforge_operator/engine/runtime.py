@@ -18,7 +18,7 @@ from lmforge_operator.engine.events import EventRecorder
 from lmforge_operator.engine.loop import Loop
 from lmforge_operator.engine.objects import Objects
 from lmforge_operator.engine.queue import WorkQueue
-from lmforge_operator.errors import ApiError, LeadershipLost
+from lmforge_operator.errors import LeadershipLost
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.connection import Connection
@@ -48,11 +48,12 @@ from lmforge_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 600.0
+LONGEST_PATIENCE = 5.0
+"""Seconds after which a change of a child is looked at, however much there is to do."""
 
 
 class Runtime:
-    """One replica of the operator, all but kopf's watches (which call `objects.observe`)."""
+    """One replica of the operator: all but the process around it, which is kopf's."""
 
     def __init__(
         self,
@@ -87,7 +88,12 @@ class Runtime:
             identity=identity,
         )
         self.kube = Kube(self._transport, fence=self.elector.fence if settings.leader_election.enabled else _no_fence)
-        self.objects = Objects(self.kube, [resource for resource, _ in kinds], on_change=self._object_changed)
+        self.objects = Objects(
+            self.kube,
+            [resource for resource, _ in kinds],
+            on_change=self._object_changed,
+            namespaces=settings.watch_namespaces,
+        )
         self.context = self._context()
         self.loop = Loop(self.queue, self.context, {resource.kind: reconcile for resource, reconcile in kinds})
         self._kinds = {resource.plural: resource for resource, _ in kinds}
@@ -101,14 +107,13 @@ class Runtime:
         """Returns when everything is under way; caches fill in the background."""
         await self._stack.enter_async_context(self._transport)
         await self._stack.enter_async_context(self._lease_transport)
-        for informer in self.context.informers:
+        for informer in self._informers:
             self._spawn(informer.run(), f"informer {informer.resource.plural}")
         probes = health.application(self._health())
         self.http_port = await self._serve(probes, self.settings.http_address, self.settings.http_port)
         await self._serve_reports()
         self._register_metrics()
         self._spawn(self._lead(), "leader")
-        self._spawn(self._sweep(), "sweep")
 
     async def stop(self) -> None:
         """Work stops first, then the lease goes to a standby, then the connections close."""
@@ -134,7 +139,7 @@ class Runtime:
         async with asyncio.TaskGroup() as tasks:
             if self.settings.leader_election.enabled:
                 tasks.create_task(self.elector.hold())
-            for informer in self.context.informers:
+            for informer in self._informers:
                 await informer.wait_synced()
             for key in self.objects:
                 self.queue.add(key, background=True)
@@ -142,18 +147,10 @@ class Runtime:
                 tasks.create_task(work(self.context))
             tasks.create_task(self.loop.run())
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            try:
-                await self.objects.sweep(self.settings.watch_namespaces)
-            except ApiError as error:
-                log.warning("could not compare with the API server: %s", error)
-
     # What wakes a key
 
     def _object_changed(self, key: Key, manifest: Manifest) -> None:
-        if self.objects.get(key) is None:
+        if key not in self.objects:
             self.book.forget(manifest["metadata"]["uid"])
             self.memory.forget(manifest["metadata"]["uid"])
         self.queue.add(key)
@@ -165,8 +162,12 @@ class Runtime:
         kind, name = labels.get(OWNER_KIND), labels.get(OWNER_NAME)
         if kind and name:
             # A pod is scheduled, pulls, starts and gets ready in quick succession: one look is enough for all of it.
-            patience = 0.0 if _ending(child) else self.settings.queue.patience_seconds
-            self.queue.add(Key(kind, metadata["namespace"], name), after=patience)
+            self.queue.add(Key(kind, metadata["namespace"], name), after=0.0 if _ending(child) else self._patience())
+
+    def _patience(self) -> float:
+        """Longer while much is ready: what is new goes first, and more of the rest is looked at together."""
+        settings = self.settings.queue
+        return min(LONGEST_PATIENCE, settings.patience_seconds * (1 + self.queue.ready() / settings.workers))
 
     def _claim_changed(self, claim: Manifest) -> None:
         metadata = claim["metadata"]
@@ -180,6 +181,10 @@ class Runtime:
         self.queue.add(key, at_most_every=0.0 if urgent else self.settings.status_interval_seconds)
 
     # The parts
+
+    @property
+    def _informers(self) -> tuple[Informer, ...]:
+        return self.objects.informers + self.context.informers
 
     def _context(self) -> Context:
         return Context(
@@ -264,16 +269,15 @@ class Runtime:
             return asyncio.get_running_loop().time() - self.loop.beat
 
         return health.Health(
-            informers=self.context.informers,
+            informers=self._informers,
             waiting=lambda: self.queue.oldest() if self.elector.leads else 0.0,
             idle=idle,
-            unseen=self.objects.lagging,
         )
 
     def _register_metrics(self) -> None:
         collector = metrics.LiveCollector(
             queue_depths=self.queue.depths,
-            watch_ages=lambda: {informer.resource.plural: informer.silence() for informer in self.context.informers},
+            watch_ages=lambda: {informer.resource.plural: informer.silence() for informer in self._informers},
             phases=self.objects.phases,
             runs=self.book.runs,
         )

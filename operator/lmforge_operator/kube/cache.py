@@ -60,11 +60,10 @@ class Cache:
         self._store(place, former, self._entry(manifest, version, data))
         return True
 
-    def put_written(self, manifest: Manifest) -> None:
+    def put_written(self, manifest: Manifest) -> bool:
         """Stores the answer to a write, unless the watch is already past it: then the object may be gone by now."""
         metadata = manifest["metadata"]
-        if int(metadata["resourceVersion"]) > self.seen(metadata.get("namespace") or ""):
-            self.put(manifest)
+        return int(metadata["resourceVersion"]) > self.seen(metadata.get("namespace") or "") and self.put(manifest)
 
     def remove(self, namespace: str, name: str, *, uid: str | None = None) -> bool:
         """Forgets an object. True: it was there (with that UID, if one is named)."""
@@ -82,11 +81,6 @@ class Cache:
         """The objects that carry this owner's UID in their label, by name."""
         return [self._decoded(self._entries[place]) for place in sorted(self._owned.get(uid, ()))]
 
-    def older(self, metadata: Manifest) -> bool:
-        """Whether what is known is older than an object with this metadata (or nothing is)."""
-        entry = self._entries.get((metadata.get("namespace") or "", metadata["name"]))
-        return entry is None or entry.version < int(metadata["resourceVersion"])
-
     def places(self, scope: str = "") -> Iterator[tuple[str, str]]:
         """Namespace and name of each object in a namespace, or in all of them."""
         return iter([place for place in self._entries if not scope or place[0] == scope])
@@ -101,6 +95,9 @@ class Cache:
 
     def seen(self, namespace: str) -> int:
         return max(self._seen.get("", 0), self._seen.get(namespace, 0))
+
+    def __contains__(self, place: tuple[str, str]) -> bool:
+        return place in self._entries
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -13,18 +13,16 @@ METADATA = (
     "generation",
     "creationTimestamp",
     "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "finalizers",
     "labels",
     "annotations",
 )
+CHILD_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "labels")
 OWN_ANNOTATIONS = "lmforge.dev/"
 CHILD_LABELS = (OWN_ANNOTATIONS, COMPLETION_INDEX)
-POD_STATUS = ("phase", "reason", "message", "podIP", "startTime")
-CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
-CONTAINER_STATUSES = ("containerStatuses", "initContainerStatuses")
-CONTAINER_STATUS = ("name", "ready", "restartCount", "state", "lastState", "image")
-JOB_SPEC = ("suspend", "parallelism", "completions")
+POD_STATUS = ("phase", "reason", "podIP")
+POD_CONDITIONS = ("PodScheduled", "Ready", "DisruptionTarget")
+CONDITION = ("type", "status", "reason", "message")
+CONTAINER_STATUS = ("state", "lastState", "restartCount")
 DEPLOYMENT_STATUS = ("availableReplicas",)
 
 
@@ -38,8 +36,8 @@ def metadata(manifest: Manifest) -> Manifest:
 
 
 def _child(manifest: Manifest) -> Manifest:
-    """The same, less the labels that others put on children: there are several of them for each of ours."""
-    kept = metadata(manifest)
+    """Less of it, for there are several children to each of ours: not the labels that others put on them."""
+    kept = _some(manifest["metadata"], CHILD_METADATA)
     labels = kept.get("labels") or {}
     return kept | {"labels": {name: value for name, value in labels.items() if name.startswith(CHILD_LABELS)}}
 
@@ -56,12 +54,10 @@ def custom_resource(manifest: Manifest) -> Manifest:
 
 
 def job(manifest: Manifest) -> Manifest:
-    """A Job's size and status."""
-    return {
-        "metadata": _child(manifest),
-        "spec": _some(manifest.get("spec"), JOB_SPEC),
-        "status": manifest.get("status") or {},
-    }
+    """Whether and how a Job is over. Its counts of pods change often and say nothing that the pods don't."""
+    full = manifest.get("status") or {}
+    status = _some(full, ("failed",)) | {"conditions": _conditions(full)}
+    return {"metadata": _child(manifest), "status": status}
 
 
 def deployment(manifest: Manifest) -> Manifest:
@@ -78,16 +74,23 @@ def deployment(manifest: Manifest) -> Manifest:
 def pod(manifest: Manifest) -> Manifest:
     """Where a pod is, how its containers are, and why."""
     full = manifest.get("status") or {}
-    status = _some(full, POD_STATUS)
-    status["conditions"] = [_some(condition, CONDITION) for condition in full.get("conditions") or ()]
-    for name in CONTAINER_STATUSES:
-        if full.get(name):
-            status[name] = [_some(container, CONTAINER_STATUS) for container in full[name]]
+    status = _some(full, POD_STATUS) | {
+        "conditions": [each for each in _conditions(full) if each["type"] in POD_CONDITIONS],
+        "containerStatuses": [_said(each) for each in full.get("containerStatuses") or ()],
+    }
     return {
         "metadata": _child(manifest),
         "spec": _some(manifest.get("spec"), ("nodeName",)),
         "status": status,
     }
+
+
+def _said(container: Manifest) -> Manifest:
+    return {name: value for name, value in _some(container, CONTAINER_STATUS).items() if value}
+
+
+def _conditions(status: Manifest) -> list[Manifest]:
+    return [_some(condition, CONDITION) for condition in status.get("conditions") or ()]
 
 
 def claim(manifest: Manifest) -> Manifest:

@@ -10,14 +10,12 @@ from lmforge_operator.labels import Reason
 from lmforge_operator.runs import rules
 from lmforge_operator.runs.absorb import absorb
 from lmforge_operator.runs.conditions import conditions_of
-from lmforge_operator.runs.ends import CACHE_LAG, End, end
+from lmforge_operator.runs.ends import End, end
 from lmforge_operator.runs.run import Decision, Run, active_seconds, rfc3339, seconds_since
 from lmforge_operator.runs.story import SETTLING, at_work, phase_of_wait, repeated_work
+from lmforge_operator.runs.timers import HEARTBEAT, until_next_look
 
 KEPT_ATTEMPTS = 20
-HEARTBEAT = 10.0
-"""Seconds after which a running attempt is looked at even if nothing is heard."""
-INPUT_POLL = 5.0
 FINISHED = ("Succeeded", "Failed")
 
 
@@ -83,7 +81,7 @@ def _next(run: Run, status: RunStatus) -> Decision:
     if not run.inputs.ready:
         message = f"Waits for {run.inputs.waiting_for}."
         waits = _phase(run, status, "Pending", Reason.INPUTS_NOT_READY, message)
-        return Decision(waits, look_again=INPUT_POLL, delete_jobs=_ended_jobs(run, waits))
+        return Decision(waits, look_again=HEARTBEAT, delete_jobs=_ended_jobs(run, waits))
     left = _delay_left(run, status)
     if left > 0:
         last = status.attempts[-1]
@@ -137,14 +135,8 @@ def _go_on(run: Run, status: RunStatus, attempt: Attempt) -> Decision:
         status,
         ask_stop=ask,
         delete_jobs=_ended_jobs(run, status),
-        look_again=_attention(run, status) if attempt.number in run.jobs else CACHE_LAG / 2,
+        look_again=until_next_look(run, status, attempt),
     )
-
-
-def _attention(run: Run, status: RunStatus) -> float:
-    limit = run.spec.active_deadline_seconds
-    left = limit - active_seconds(status.attempts, run.now) if limit is not None else HEARTBEAT
-    return min(HEARTBEAT, max(left, 0.1))
 
 
 def _suspended(run: Run, status: RunStatus) -> Decision:

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lmforge_api.common import Attempt
-from lmforge_operator.labels import Reason
+from lmforge_api.common import Attempt, RunStatus
+from lmforge_operator.engine.conditions import find
+from lmforge_operator.labels import ConditionType, Reason
+from lmforge_operator.pods.holdups import Finding
 from lmforge_operator.pods.state import timestamp
 from lmforge_operator.runs.causes import Cause, end_of
 from lmforge_operator.runs.run import Run, active_seconds, seconds_since
@@ -54,7 +56,7 @@ def _over(run: Run, attempt: Attempt) -> End | None:
 
 def _job_gone(run: Run, attempt: Attempt) -> End | None:
     job = run.jobs.get(attempt.number)
-    if job is None and seconds_since(attempt.started_at, run.now) > CACHE_LAG:
+    if job is None and seconds_since(attempt.started_at, run.now) >= CACHE_LAG:
         return End("Failed", Cause(Reason.JOB_DELETED, "its Job was deleted", infrastructure=True))
     if job is not None and job.deleting:
         return End("Failed", Cause(Reason.JOB_DELETED, f"Job {job.name} was deleted", infrastructure=True))
@@ -74,19 +76,30 @@ def _suspended_idle(run: Run, attempt: Attempt) -> End | None:
         return None
     if run.report_of(attempt.number) is None:
         return End("Suspended", Cause(Reason.SUSPENDED, "suspended before its first report", infrastructure=True))
-    asked = next((c for c in run.status.conditions if c.reason == Reason.CHECKPOINT_REQUESTED), None)
-    if asked and seconds_since(asked.last_transition_time, run.now) > SUSPEND_GRACE:
+    asked = asked_to_stop_at(run.status)
+    if asked and seconds_since(asked, run.now) >= SUSPEND_GRACE:
         message = f"no checkpoint was confirmed within {SUSPEND_GRACE:.0f} s"
         return End("Suspended", Cause(Reason.SUSPENDED, message, infrastructure=True))
     return None
 
 
+def asked_to_stop_at(status: RunStatus) -> str | None:
+    """When the attempt was asked for a checkpoint, by a suspension."""
+    asked = find(status.conditions, ConditionType.SUSPENDED)
+    return asked.last_transition_time if asked and asked.reason == Reason.CHECKPOINT_REQUESTED else None
+
+
 def _silent(run: Run, attempt: Attempt) -> End | None:
     """The pods run but rank 0 has said nothing for the whole hang timeout: its own watchdog hangs too."""
     quiet = silence(run, attempt)
-    if quiet is None or quiet <= run.spec.failure_policy.hang_timeout_seconds + WATCHDOG_MARGIN:
+    if quiet is None or quiet < longest_silence(run):
         return None
     return End("Failed", Cause(Reason.HANG, f"no progress report for {quiet:.0f} s"))
+
+
+def longest_silence(run: Run) -> float:
+    """Seconds without a report after which an attempt hangs."""
+    return run.spec.failure_policy.hang_timeout_seconds + WATCHDOG_MARGIN
 
 
 def silence(run: Run, attempt: Attempt) -> float | None:
@@ -112,12 +125,16 @@ def _replaced(run: Run, attempt: Attempt) -> End | None:
 def _no_room(run: Run, attempt: Attempt) -> End | None:
     if not any(size < attempt.nodes for size in run.nodes_that_fit):
         return None
-    pods = run.pods_of(attempt.number)
-    found = first_finding(Waiting(run.jobs.get(attempt.number), pods, attempt.nodes))
-    waited = seconds_since(attempt.started_at, run.now)
-    if found is None or found.reason != Reason.UNSCHEDULABLE or waited < UNSCHEDULABLE_PATIENCE:
+    found = lacks_room(run, attempt)
+    if found is None or seconds_since(attempt.started_at, run.now) < UNSCHEDULABLE_PATIENCE:
         return None
     return End("Preempted", Cause(Reason.UNSCHEDULABLE, found.message, infrastructure=True))
+
+
+def lacks_room(run: Run, attempt: Attempt) -> Finding | None:
+    """What keeps its pods from being scheduled, if that is what it waits for."""
+    found = first_finding(Waiting(run.jobs.get(attempt.number), run.pods_of(attempt.number), attempt.nodes))
+    return found if found and found.reason == Reason.UNSCHEDULABLE else None
 
 
 Check = Callable[[Run, Attempt], End | None]

@@ -27,7 +27,7 @@ def at_work(run: Run, status: RunStatus, attempt: Attempt) -> Words:
             f"Asked for a checkpoint at step {attempt.step}; the pods go then.",
         )
     quiet = silence(run, attempt) or 0.0
-    if quiet > QUIET:
+    if quiet >= QUIET:
         limit = run.spec.failure_policy.hang_timeout_seconds
         since = run.status.progress.updated_at
         return (

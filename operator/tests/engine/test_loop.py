@@ -13,10 +13,8 @@ from real_api import Manifest, config_map, eventually, new_namespace, open_kube,
 from lmforge_operator.engine.context import Context
 from lmforge_operator.engine.runtime import Runtime
 from lmforge_operator.errors import UserError
-from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.connection import connect
-from lmforge_operator.kube.informer import Informer
 from lmforge_operator.kube.lease import Identity
 from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Key
 from lmforge_operator.settings import LeaderElection, Queue, Reports, Settings
@@ -27,7 +25,7 @@ Story = Callable[[Context, Manifest], Awaitable[float | None]]
 
 
 class World:
-    """A replica without kopf: an informer of the TrainingJobs stands in for its watches."""
+    """A replica without kopf, and a client of its own: what that writes is news to the replica."""
 
     def __init__(self, runtime: Runtime, kube: Kube, namespace: str) -> None:
         self.runtime = runtime
@@ -69,7 +67,10 @@ def settings_for(namespace: str) -> Settings:
 
 
 @asynccontextmanager
-async def running(api_server: ApiServer, story: Story, namespace: str | None = None) -> AsyncIterator[World]:
+async def running(
+    api_server: ApiServer, story: Story, namespace: str | None = None, *, remembers: Manifest | None = None
+) -> AsyncIterator[World]:
+    """`remembers`: an object that the replica has seen before it lists."""
     namespace = namespace or new_namespace(api_server, "loop")
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(open_kube(api_server))
@@ -79,24 +80,11 @@ async def running(api_server: ApiServer, story: Story, namespace: str | None = N
             [(TRAINING_JOBS, story)],
             identity=Identity("test", "127.0.0.1:1"),
         )
+        if remembers is not None:
+            runtime.objects.informers[0].cache.put(remembers)
         await runtime.start()
         stack.push_async_callback(runtime.stop)
-        watching = await stack.enter_async_context(open_kube(api_server))  # its own: what it writes is no news to it
-        watch = asyncio.create_task(watch_kind(watching, runtime, namespace))
-        stack.callback(watch.cancel)
         yield World(runtime, kube, namespace)
-
-
-async def watch_kind(kube: Kube, runtime: Runtime, namespace: str) -> None:
-    def changed(manifest: Manifest) -> None:
-        manifest = manifest | {"apiVersion": TRAINING_JOBS.api_version, "kind": TRAINING_JOBS.kind}
-        current = informer.get(namespace, manifest["metadata"]["name"])
-        runtime.objects.observe(TRAINING_JOBS.kind, "MODIFIED" if current else "DELETED", manifest)
-
-    informer = Informer(
-        kube, TRAINING_JOBS, project=projections.custom_resource, namespaces=[namespace], on_change=changed
-    )
-    await informer.run()
 
 
 async def test_a_story_runs_when_its_object_is_made_and_again_when_it_says(api_server: ApiServer) -> None:
@@ -309,19 +297,17 @@ async def test_a_deleted_object_is_forgotten(api_server: ApiServer) -> None:
         await eventually(lambda: len(world.runtime.queue) == 0)
 
 
-async def test_a_sweep_finds_what_went_unseen(api_server: ApiServer) -> None:
+async def test_an_object_that_went_while_nobody_watched_is_forgotten(api_server: ApiServer) -> None:
     async def story(context: Context, manifest: Manifest) -> None:
         return None
 
-    async with running(api_server, story) as world:
-        ghost = training_job(world.namespace, "ghost")
-        ghost["metadata"] |= {"uid": "gone", "resourceVersion": "1"}
-        world.runtime.objects.observe("TrainingJob", None, ghost)
+    namespace = new_namespace(api_server, "loop")
+    ghost = training_job(namespace, "ghost")
+    ghost["metadata"] |= {"uid": "gone", "resourceVersion": "1"}
+    async with running(api_server, story, namespace, remembers=ghost) as world:
         await world.create("real")
-        await eventually(lambda: world.runtime.objects.get(Key("TrainingJob", world.namespace, "real")))
-        await world.runtime.objects.sweep([world.namespace])
-        assert world.runtime.objects.get(Key("TrainingJob", world.namespace, "ghost")) is None
-        assert world.runtime.objects.get(Key("TrainingJob", world.namespace, "real")) is not None
+        await eventually(lambda: world.runtime.objects.get(Key("TrainingJob", namespace, "real")))
+        assert world.runtime.objects.get(Key("TrainingJob", namespace, "ghost")) is None
 
 
 async def test_probes_and_metrics_tell_how_it_is(api_server: ApiServer) -> None:

@@ -21,19 +21,23 @@ def job(name: str = "a", *, version: int, uid: str = "u1", owner: str = "", **st
         "managedFields": [{"manager": f"somebody at {version}"}],
         "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
     }
-    return {"metadata": metadata, "spec": {"parallelism": 2, "template": {"spec": {}}}, "status": status}
+    return {
+        "metadata": metadata,
+        "spec": {"parallelism": 2, "template": {"spec": {}}},
+        "status": {"active": version} | status,
+    }
 
 
 @pytest.fixture
 def cache() -> Cache:
-    return Cache(projections.job, grouped=projections.phase)
+    return Cache(projections.job)
 
 
 def test_only_the_projected_fields_are_kept(cache: Cache) -> None:
     cache.put(job(version=1))
     kept = cache.get("ns", "a")
     assert kept is not None
-    assert kept["spec"] == {"parallelism": 2}
+    assert kept["status"] == {"conditions": []}
     assert set(kept["metadata"]) == {"name", "namespace", "uid", "resourceVersion", "labels"}
 
 
@@ -47,12 +51,12 @@ def test_a_change_of_what_is_not_kept_is_no_news(cache: Cache) -> None:
 
 def test_a_change_of_what_is_kept_is_news(cache: Cache) -> None:
     cache.put(job(version=1))
-    assert cache.put(job(version=2, active=1))
+    assert cache.put(job(version=2, failed=1))
 
 
 def test_an_older_version_changes_nothing(cache: Cache) -> None:
-    cache.put(job(version=5, active=1))
-    assert not cache.put(job(version=4, active=2))
+    cache.put(job(version=5, failed=1))
+    assert not cache.put(job(version=4, failed=2))
 
 
 def test_another_object_of_the_same_name_is_news_whatever_its_version(cache: Cache) -> None:
@@ -61,8 +65,8 @@ def test_another_object_of_the_same_name_is_news_whatever_its_version(cache: Cac
 
 
 def test_the_echo_of_our_own_write_is_no_news(cache: Cache) -> None:
-    cache.put_written(job(version=7, active=1))
-    assert not cache.put(job(version=7, active=1))
+    cache.put_written(job(version=7, failed=1))
+    assert not cache.put(job(version=7, failed=1))
 
 
 def test_a_write_that_the_watch_has_passed_brings_nothing_back(cache: Cache) -> None:
@@ -97,7 +101,8 @@ def test_removing_a_former_object_of_the_same_name_leaves_the_new_one(cache: Cac
     assert cache.get("ns", "a") is not None
 
 
-def test_objects_are_counted_by_phase(cache: Cache) -> None:
+def test_objects_are_counted_by_phase() -> None:
+    cache = Cache(projections.custom_resource, grouped=projections.phase)
     cache.put(job("a", version=1, uid="1", phase="Running"))
     cache.put(job("b", version=2, uid="2", phase="Running"))
     cache.put(job("c", version=3, uid="3"))

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 from apiserver import ApiServer
-from real_api import config_map, eventually, new_namespace, open_kube
+from real_api import config_map, eventually, new_namespace, open_kube, training_job
 
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.informer import Informer
-from lmforge_operator.kube.resources import CONFIG_MAPS, Manifest
+from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Manifest
 from lmforge_operator.labels import OWNER_UID
 
 pytestmark = pytest.mark.integration
@@ -94,6 +94,22 @@ async def test_its_own_clients_write_is_there_at_once_and_its_echo_is_no_news(
         await others.create(CONFIG_MAPS, config_map(namespace, "theirs", owner="o"))
         await eventually(lambda: world.informer.get(namespace, "theirs"))
         assert world.changes == ["theirs"]
+
+
+async def test_a_spec_that_its_own_clients_answer_shows_first_is_news(api_server: ApiServer, namespace: str) -> None:
+    """The watch may tell of it later than the answer does, and is believed to bring nothing new then."""
+    changes: list[Manifest] = []
+    async with open_kube(api_server) as others, open_kube(api_server) as kube:
+        informer = Informer(kube, TRAINING_JOBS, project=projections.custom_resource, on_change=changes.append)
+        known = await others.create(TRAINING_JOBS, training_job(namespace))
+        assert known is not None
+        informer.cache.put(known)
+        uid = known["metadata"]["uid"]
+        await kube.write_status(TRAINING_JOBS, namespace, "tiny", {"phase": "Starting"}, uid=uid)
+        assert changes == []
+        await others.apply(TRAINING_JOBS, training_job(namespace, suspend=True))
+        await kube.write_status(TRAINING_JOBS, namespace, "tiny", {"phase": "Running"}, uid=uid)
+        assert [manifest["spec"]["suspend"] for manifest in changes] == [True]
 
 
 async def test_a_change_of_what_is_not_kept_wakes_nobody(api_server: ApiServer, namespace: str) -> None:

@@ -1,14 +1,17 @@
 """What holds for every run, whatever happens: attempts follow each other, and asking twice changes nothing."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmforge_api.common import RunStatus
+from lmforge_operator.labels import Reason
 from lmforge_operator.runs.advance import advance
 from lmforge_operator.runs.observed import PodSeen
 from lmforge_operator.runs.run import Decision, Run
+from lmforge_operator.runs.timers import HEARTBEAT
 from tests.runs.builders import at, decide, ended_pod, job, pod, report, run, spec, status
 
 CODES = (0, 1, 64, 65, 66, 67, 68, 69, 70, 71, 75, 137, 143)
@@ -20,8 +23,9 @@ def pods(draw: st.DrawFn, number: int) -> tuple[PodSeen, ...]:
     found = []
     for index in range(draw(st.integers(0, 2))):
         alive = pod(index, number, deleting=draw(st.booleans()), started=draw(st.booleans()))
+        pending = pod(index, number, node="", phase="Pending", started=False, unschedulable="no room")
         over = ended_pod(index, draw(st.sampled_from(CODES)), number)
-        found.append(draw(st.sampled_from((alive, over))))
+        found.append(draw(st.sampled_from((alive, over, pending))))
     return tuple(found)
 
 
@@ -36,7 +40,8 @@ def moments(draw: st.DrawFn) -> list[dict[str, object]]:
             "wait": draw(st.integers(0, 400)),
             "step": draw(st.none() | st.integers(0, 400)),
             "suspend": draw(st.booleans()),
-            "repeat": draw(st.booleans()),
+            "deadline": draw(st.sampled_from((None, 300))),
+            "elastic": draw(st.booleans()),
         }
         for _ in range(length)
     ]
@@ -49,7 +54,12 @@ def _see(before: RunStatus, moment: dict[str, object], now: float) -> Run:
     step = moment["step"]
     return run(
         now=now,
-        spec=spec(suspend=moment["suspend"]),
+        spec=spec(
+            suspend=moment["suspend"],
+            activeDeadlineSeconds=moment["deadline"],
+            failurePolicy={"hangTimeoutSeconds": 60},
+        ),
+        nodes_that_fit=(1, 2) if moment["elastic"] else (),
         status=before,
         jobs={number: job(number, **state)} if state is not None and number else {},
         pods=seen if state is not None else (),
@@ -94,6 +104,28 @@ def test_asking_again_before_anything_was_carried_out_gives_the_same_answer(life
         seen = _see(current, moment, now)
         assert advance(seen) == advance(seen)
         current = type(current).model_validate(advance(seen).status.wire())
+
+
+@given(moments(), st.floats(0, 0.99))
+def test_time_alone_changes_nothing_before_the_moment_that_was_named(
+    life: list[dict[str, object]], share: float
+) -> None:
+    now, current = 0.0, status(phase="Pending")
+    for moment in life:
+        now += float(str(moment["wait"]))
+        seen = _see(current, moment, now)
+        decision = advance(seen)
+        current = type(current).model_validate(decision.status.wire())
+        wait = min(share * (decision.look_again or HEARTBEAT), HEARTBEAT)
+        later = advance(replace(seen, status=current, now=seen.now + timedelta(seconds=wait)))
+        assert later.launch is None
+        assert _said(later.status) == _said(current)
+
+
+def _said(status: RunStatus) -> dict[str, object]:
+    """All but the words that count seconds."""
+    counting = {"message": "", "conditions": []} if status.reason == Reason.BACKING_OFF else {}
+    return status.model_copy(update=counting).wire()
 
 
 def test_a_status_that_was_written_is_not_written_again() -> None:

@@ -53,7 +53,7 @@ def manifest(
     mounts, volumes = _files(owner, run.gateway)
     container: Manifest = {
         "name": "gateway",
-        "image": settings.images.gateway,
+        "image": settings.images.serve,
         "command": ["python", "-m", "lmforge_workloads.serve.gateway", "--config", GATEWAY_CONFIG_PATH],
         "ports": [
             {"name": "http", "containerPort": GATEWAY_PORT},

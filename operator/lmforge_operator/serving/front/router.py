@@ -25,7 +25,7 @@ def manifest(owner: Owner, spec: InferenceServiceSpec, settings: Settings, *, en
     """The router's Deployment."""
     container: Manifest = {
         "name": "router",
-        "image": settings.images.router,
+        "image": settings.images.serve,
         "command": command(owner, spec, engine_port=engine_port),
         "ports": [
             {"name": "http", "containerPort": PORT},
