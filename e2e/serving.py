@@ -1,0 +1,54 @@
+"""InferenceServices as scenarios use them: a model on a claim, a way in from outside, clients that lose nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from e2e.cluster.paths import Paths
+from e2e.lmforge import Kube, Manifest, NotReached, plugin
+from e2e.models import NAME, smollm2
+
+MODELS = "models"
+
+
+def inference_service(name: str, **spec: Any) -> Manifest:
+    """The real model on one CPU pod; `spec` replaces top-level fields."""
+    return {
+        "apiVersion": "lmforge.dev/v1alpha1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": f"pvc://{MODELS}/{NAME}"},
+            "engineArgs": {"maxModelLen": 2048, "extra": {"enforce-eager": ""}},
+            "resources": {"cpu": "200m", "memory": "4Gi", "sharedMemory": "512Mi"},
+            **spec,
+        },
+    }
+
+
+def put_model(kube: Kube, paths: Paths) -> None:
+    """Copies the real model to the claim `models`."""
+    plugin(kube, "put", smollm2(paths), f"pvc://{MODELS}/{NAME}", "--create", "512Mi")
+
+
+@contextmanager
+def way_in(kube: Kube, service: str) -> Iterator[str]:
+    """Base URL for OpenAI clients on this machine, as `kubectl port-forward` gives it to a user."""
+    command = [kube.bin / "kubectl", "--kubeconfig", kube.kubeconfig, "--namespace", kube.namespace]
+    forward = subprocess.Popen(
+        [*map(str, command), "port-forward", f"service/{service}", ":80"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert forward.stdout
+        said = forward.stdout.readline()
+        port = re.search(r"127\.0\.0\.1:(\d+)", said)
+        if port is None:
+            raise NotReached(f"no way in to {service}: {said}\n{kube.story(f'isvc/{service}')}")
+        yield f"http://127.0.0.1:{port[1]}/v1"
+    finally:
+        forward.terminate()
+        forward.wait()
