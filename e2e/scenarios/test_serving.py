@@ -38,7 +38,7 @@ def url(kube: Kube, paths: Paths, key: str) -> Iterator[str]:
     put_model(kube, paths)
     idle = {"minReplicas": 0, "maxReplicas": 2, "scaleDownDelaySeconds": 5}
     kube.apply(inference_service(NAME, gateway={"auth": {"secretName": "keys"}}, autoscaling=idle))
-    kube("wait", f"isvc/{NAME}", "--for=condition=RouterReady", f"--timeout={START:.0f}s")
+    kube.wait(f"isvc/{NAME}", lambda s: s.get("phase") == "Ready", what="proof that it can serve", seconds=START)
     with way_in(kube, NAME) as url:
         yield url
 

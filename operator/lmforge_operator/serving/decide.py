@@ -84,10 +84,9 @@ def scaled(serving: Serving) -> Scale:
     if scaling.engine == "external":
         asked = min(max(spec.replicas or scaling.min_replicas, scaling.min_replicas), scaling.max_replicas)
         return Scale(asked, "spec.replicas")
-    if not serving.hears_demand:
+    unproven = not serving.status.current_revision  # a new service shows first that it can work
+    if unproven or not serving.hears_demand:
         scaling = scaling.model_copy(update={"min_replicas": max(1, scaling.min_replicas)})
-    if serving.status.observed_generation == 0:  # a new service shows first that it can work
-        former = max(1, scaling.min_replicas)
     fleet = Fleet(former, serving.ready, _stuck(serving))
     verdict = autoscaler.decide(serving.load, serving.held, fleet, scaling, history=serving.history, now=serving.now)
     return Scale(verdict.replicas, verdict.why, verdict.history, verdict.held_back)

@@ -115,6 +115,8 @@ def _words(serving: Serving, share: Plan, degraded: Finding | None, *, wanted: i
         return "Degraded", degraded.reason, sentence(degraded.message)
     if held_back:
         return "Ready" if serving.ready else "Loading", Reason.UNSCHEDULABLE, sentence(held_back)
+    if not wanted and serving.gateway.wanted and not serving.gateway.ready:
+        return "Loading", Reason.ROUTER_STARTING, "Scaled to zero; the gateway, which holds requests, is starting."
     if not wanted:
         message = "Scaled to zero: the next request is held until a replica is ready."
         return "Idle", Reason.SCALED_TO_ZERO, message if serving.gateway.wanted else "Scaled to zero by replicas: 0."

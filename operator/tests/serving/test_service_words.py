@@ -54,6 +54,17 @@ PHASES = {
         serving(revision(NEW, pod()), router=Part(None, (loading(waiting_reason="ErrImagePull"),))), "Degraded", "1/1",
         "The router can't start: 1 of 1 pods can't pull the image: ErrImagePull.",
     ),
+    "asleep, and nothing holds requests yet": (
+        serving(
+            revision(NEW), spec=ZERO, status=desired(0, current_revision=NEW), held=Held(),
+            gateway=Part(wanted=True),
+        ),
+        "Loading", "0/0", "Scaled to zero; the gateway, which holds requests, is starting.",
+    ),
+    "idle, and never yet shown to work": (
+        serving(revision(NEW, loading()), spec=ZERO, status=desired(1), held=Held(), gateway=UP),
+        "Loading", "0/1", f"Revision {NEW}: 0 of 1 replicas are ready; the model is being loaded.",
+    ),
     "asleep": (
         serving(revision(NEW), spec=ZERO, status=desired(0, current_revision=NEW), held=Held(), gateway=UP),
         "Idle", "0/0", "Scaled to zero: the next request is held until a replica is ready.",
