@@ -23,7 +23,7 @@ def inference_service(name: str, **spec: Any) -> Manifest:
         "metadata": {"name": name},
         "spec": {
             "model": {"uri": f"pvc://{MODELS}/{NAME}"},
-            "engineArgs": {"maxModelLen": 2048, "extra": {"enforce-eager": ""}},
+            "engineArgs": {"maxModelLen": 2048},
             "resources": {"cpu": "200m", "memory": "4Gi", "sharedMemory": "512Mi"},
             **spec,
         },

@@ -1,19 +1,22 @@
-"""The demo: cluster, images, chart, real text, the main job to its end, and what the model says.
+"""The demo: cluster, images, chart, real text, the main job to its end, what the model says, and a service for it.
 
 Every step may run again: a second demo starts working within seconds and trains anew.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 from e2e import corpus
 from e2e.cluster import binaries
@@ -23,9 +26,11 @@ from e2e.cluster.interface import Cluster
 from e2e.cluster.paths import Paths, default_paths
 from e2e.cluster.shell import say, step
 from e2e.lmforge import Kube, NotReached, ensure_namespace, install, kube_of, plugin
+from e2e.serving import way_in
 
 NAMESPACE = "demo"
 JOB = Path(__file__).with_name("main-job.yaml")
+SERVICE = Path(__file__).with_name("service.yaml")
 PROMPT = "The function returns"
 
 
@@ -42,6 +47,7 @@ def main() -> int:
         _put_text(inside)
         _train(inside)
         _show_result(inside)
+        _serve(inside)
     except (ClusterError, NotReached) as error:
         print(f"\nThe demo stopped: {error}", file=sys.stderr)
         return 1
@@ -69,23 +75,51 @@ def _put_text(kube: Kube) -> None:
 
 def _train(kube: Kube) -> None:
     """Applies the main job and prints its line of `kubectl get` whenever it changes."""
-    kube("delete", "trainingjob", "tiny", "--ignore-not-found", "--wait=true")
-    print(f"\n$ kubectl apply -f {JOB.name}\n{kube('apply', '-f', JOB).strip()}\n$ kubectl get tj --watch")
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(kube, done), daemon=True)
-    watcher.start()
-    try:
+    kube("delete", "trainingjob,inferenceservice", "tiny", "--ignore-not-found", "--wait=true")
+    print(f"\n$ kubectl apply -f {JOB.name}\n{kube('apply', '-f', JOB).strip()}")
+    with _shown(kube, "tj"):
         kube.wait_phase("tj/tiny", "Succeeded", seconds=1500)
-    finally:
-        done.set()
-        watcher.join(timeout=5)
     print(f"\n$ kubectl get tj -o wide\n{kube('get', 'tj', '-o', 'wide')}")
 
 
-def _watch(kube: Kube, done: threading.Event) -> None:
+def _serve(kube: Kube) -> None:
+    """Serves the model by reference, and asks as any OpenAI client would."""
+    print(f"\n$ kubectl apply -f {SERVICE.name}\n{kube('apply', '-f', SERVICE).strip()}")
+    with _shown(kube, "isvc"):
+        kube.wait("isvc/tiny", lambda s: s.get("phase") == "Ready", what="a replica that answers", seconds=600)
+    print(f"\n$ kubectl describe isvc tiny\n  Message:  {kube.status('isvc/tiny')['message']}")
+    request = {"model": "tiny", "prompt": PROMPT, "max_tokens": 30, "temperature": 0}
+    print("\n$ kubectl port-forward service/tiny 8000:80 &")
+    print(f"$ curl localhost:8000/v1/completions --json '{json.dumps(request)}'")
+    with way_in(kube, "tiny") as url:
+        print(ask(url, request))
+
+
+def ask(url: str, request: Mapping[str, object]) -> str:
+    """The text that a service answers with."""
+    body = json.dumps(request).encode()
+    with urlopen(Request(f"{url}/completions", body, {"Content-Type": "application/json"}), timeout=60) as answer:
+        return str(json.load(answer)["choices"][0]["text"])
+
+
+@contextmanager
+def _shown(kube: Kube, kind: str) -> Iterator[None]:
+    """`kubectl get` of `tiny` while the block runs, a line whenever something but its age changes."""
+    print(f"$ kubectl get {kind} --watch")
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(kube, kind, done), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join(timeout=5)
+
+
+def _watch(kube: Kube, kind: str, done: threading.Event) -> None:
     shown = ""
     while not done.is_set():
-        head, *lines = kube("get", "tj", "tiny", check=False).splitlines() or [""]
+        head, *lines = kube("get", kind, "tiny", check=False).splitlines() or [""]
         if lines and lines[0].rsplit(maxsplit=1)[0] != shown:
             print("\n".join(([head] if not shown else []) + lines), flush=True)
             shown = lines[0].rsplit(maxsplit=1)[0]
