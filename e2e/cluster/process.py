@@ -110,10 +110,15 @@ class Daemon:
 
 
 def start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of ``pid`` (proc(5), field 22), None when it's gone or a zombie."""
+    """Clock ticks from boot to the start of ``pid`` (proc(5), field 22), None when it's gone or a zombie.
+
+    A killed process is a zombie as soon as its first thread is; until its other threads have ended too it still holds
+    its sockets.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in "ZX" and threads <= 1 else int(fields[19])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,23 @@ def test_one_that_ignores_the_signal_is_killed_when_its_time_is_over(tmp_path: P
     daemon = sleeper(tmp_path, script="trap '' TERM; while true; do sleep 0.1; done")
     daemon.start()
     daemon.stop(grace=0.3)
+    assert not daemon.running
+
+
+ONLY_THE_FIRST_THREAD_ENDS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(100,)).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit, of this thread alone
+"""
+
+
+def test_it_is_not_gone_while_a_thread_of_it_still_holds_its_sockets(tmp_path: Path) -> None:
+    daemon = Daemon("threads", [sys.executable, "-c", ONLY_THE_FIRST_THREAD_ENDS], tmp_path, dies_with_parent=True)
+    daemon.start()
+    state = Path(f"/proc/{daemon.pid}/stat")
+    wait_for(lambda: ") Z " in state.read_text(), what="the end of its first thread", seconds=10)
+    assert daemon.running
+    daemon.kill()
     assert not daemon.running
 
 
