@@ -1,4 +1,4 @@
-"""Clients that ask without a pause while something happens to a service, and remember every request that failed."""
+"""Clients that ask again and again while something happens to a service, and remember every request that failed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from openai import OpenAI
 
 SHORT, LONG = 8, 500
 TIMEOUT = 240.0
+PAUSE = 0.4
+"""Seconds between an answer and the next question: a replica that loads needs some of the two cores."""
 
 
 @dataclass
@@ -29,9 +31,9 @@ class Traffic:
         self._over.set()
 
     def short(self) -> None:
-        """Asks for a few tokens, again and again."""
+        """Asks for a few tokens, until all is over."""
         with self._client() as client:
-            while not self._over.is_set():
+            while not self._over.wait(PAUSE):
                 self._note(lambda: _whole(client, self.model))
 
     def stream(self) -> None:
@@ -75,7 +77,7 @@ _EXACTLY = {"ignore_eos": True}
 
 
 @contextmanager
-def traffic(url: str, model: str, *, clients: int = 3) -> Iterator[Traffic]:
+def traffic(url: str, model: str, *, clients: int = 2) -> Iterator[Traffic]:
     """So many clients ask while the block runs; afterwards all have their last answers."""
     flow = Traffic(url, model)
     threads = [threading.Thread(target=flow.short) for _ in range(clients)]
