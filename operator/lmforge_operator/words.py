@@ -34,7 +34,7 @@ _UNITS = {"m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15
 }
 
 
-def bytes_of(quantity: str) -> float:
+def number_of(quantity: str) -> float:
     """A Kubernetes quantity as a number: 4Gi, 500M."""
     number = quantity.rstrip("mkKMGTPi")
     return float(number) * _UNITS[quantity[len(number) :]]

@@ -63,6 +63,12 @@ def test_vllm_on_cpu_serves_a_claims_directory_under_the_services_name() -> None
     assert variables()["HF_HUB_OFFLINE"] == "1"
 
 
+def test_replicas_on_cpu_share_a_nodes_cores_as_they_asked_for_them() -> None:
+    assert variables()["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    threads = {cpu: variables(resources={"cpu": cpu})["OMP_NUM_THREADS"] for cpu in ("200m", "1", "3500m", "16")}
+    assert threads == {"200m": "1", "1": "1", "3500m": "4", "16": "16"}
+
+
 ARGUMENTS: dict[str, tuple[Manifest, str]] = {
     "a hub's model": ({"model": {"uri": "hf://org/name@v2"}}, "--model org/name --revision v2 --served"),
     "an image's model": ({"model": {"uri": "file:///models/tiny"}}, "--model /models/tiny --served"),

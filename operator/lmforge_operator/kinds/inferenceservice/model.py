@@ -8,7 +8,7 @@ from lmforge_operator.inputs.references import Lookup, Resolved, missing_claims,
 from lmforge_operator.labels import Reason
 from lmforge_operator.serving.engines import ENGINES
 from lmforge_operator.serving.service import Model
-from lmforge_operator.words import bytes_of, short_bytes
+from lmforge_operator.words import number_of, short_bytes
 
 LOADABLE = ("", "HuggingFace")
 
@@ -65,7 +65,7 @@ def _memory(candidate: _Candidate) -> tuple[str, str] | None:
     if spec.resources.accelerator or not weights:
         return None
     cache = ENGINES[spec.engine].cache_bytes(spec.engine_args)
-    if weights + cache < bytes_of(spec.resources.memory):
+    if weights + cache < number_of(spec.resources.memory):
         return None
     return (
         Reason.NOT_ENOUGH_MEMORY,

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
 from lmforge_operator.serving.engines.engine import Engine, Task
 from lmforge_operator.serving.load import EngineLoad
+from lmforge_operator.words import number_of
 
 PORT = 8000
 DEFAULT_KV_CACHE_GIB = 1
@@ -53,6 +54,9 @@ def environment(task: Task) -> Mapping[str, str]:
         variables["HF_HUB_OFFLINE"] = "1"
     if task.on_cpu:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(_cache_gib(task.spec.engine_args))
+        # By itself vLLM binds its threads to a node's first cores: all replicas of a node to the same ones.
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        variables["OMP_NUM_THREADS"] = str(max(1, round(number_of(task.spec.resources.cpu))))
     return variables
 
 
