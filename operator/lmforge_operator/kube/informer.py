@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 WATCH_SECONDS = (240, 480)
 """Each watch ends after a random time between these, so that replicas and resources don't reconnect together."""
+PAGE = 100
+"""Objects of a list in memory at once, of each resource: with 500, a restart left half as much memory again in use."""
 RECONNECT_SECONDS = (0.0, 0.3)
 RETRY_SECONDS = (0.2, 15.0)
 STALLED_SECONDS = 120.0
