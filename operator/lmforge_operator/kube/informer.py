@@ -43,7 +43,7 @@ class Informer:
         selector: str = "",
         namespaces: Sequence[str] = ("",),
         metadata_only: bool = False,
-        page: int = 500,
+        page: int = PAGE,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
         self.resource = resource
