@@ -70,6 +70,9 @@ test-fast: venv redis ## Tests without a cluster, in under two minutes
 test: check images redis ## All tests: unit, integration, distributed numerics, end to end on the cluster
 	@.venv/bin/pytest
 
+test-serving: images ## InferenceService on the cluster with the real vLLM: from zero, and under traffic
+	@.venv/bin/pytest e2e/scenarios/serving.py e2e/scenarios/serving_traffic.py
+
 bench: images ## All benches (see README for what each measures)
 	@$(PY) -m e2e.bench
 
@@ -78,4 +81,4 @@ clean: ## Remove what builds left in the tree
 
 include e2e/cluster/cluster.mk
 
-.PHONY: help venv demo up images down generate check format redis test-fast test bench clean
+.PHONY: help venv demo up images down generate check format redis test-fast test test-serving bench clean

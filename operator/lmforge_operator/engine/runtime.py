@@ -99,6 +99,7 @@ class Runtime:
         self._kinds = {resource.plural: resource for resource, _ in kinds}
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         self.http_port = settings.http_port
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when a part broke: the process should end, and be restarted."""
@@ -117,6 +118,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Work stops first, then the lease goes to a standby, then the connections close."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -130,7 +132,8 @@ class Runtime:
             if self.settings.leader_election.enabled:
                 await self.elector.acquire()
             try:
-                await self._work()
+                # A task of its own: what Python 3.11's TaskGroup leaves of a cancellation must not end this one too.
+                await asyncio.create_task(self._work())
             except* LeadershipLost as lost:
                 log.warning("stopped working: %s", lost.exceptions[0])
 
@@ -290,8 +293,11 @@ class Runtime:
         self._tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None and not self.failed.done():
-            log.error("%s broke; the process ends", task.get_name(), exc_info=task.exception())
+        if self._stopping or self.failed.done():
+            return
+        broke = None if task.cancelled() else task.exception()
+        if task.cancelled() or broke is not None:
+            log.error("%s broke; the process ends", task.get_name(), exc_info=broke)
             self.failed.set_result(None)
 
 
