@@ -1,6 +1,7 @@
 """Our own objects, one informer a kind: the store that reconciles read from.
 
-An event that changes nothing but bookkeeping (managed fields, the echo of our own status) is no news.
+An event that changes nothing but bookkeeping (managed fields) is no news. Our own status is none to the object itself,
+but to those that wait for it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,17 +14,19 @@ from lmforge_operator.kube.resources import Key, Manifest, Resource, key_of
 
 
 class Objects:
-    """Objects of every kind by key. `on_change` hears of each that is new, changed or gone."""
+    """Objects of every kind by key. Wakes each that is new, changed or gone, and those that wait for it as an input."""
 
     def __init__(
         self,
         kube: Kube,
         kinds: Iterable[Resource],
         *,
-        on_change: Callable[[Key, Manifest], None],
+        wake: Callable[[Key], None],
+        forget: Callable[[Manifest], None] = lambda _: None,
         namespaces: Sequence[str] = ("",),
     ) -> None:
-        self._on_change = on_change
+        self._wake = wake
+        self._forget = forget
         self._references = References()
         self._informers = {
             kind.kind: Informer(
@@ -32,6 +35,7 @@ class Objects:
                 project=projections.custom_resource,
                 grouped=projections.phase,
                 on_change=self._changed,
+                on_written=self._written,
                 namespaces=namespaces,
             )
             for kind in kinds
@@ -58,15 +62,24 @@ class Objects:
         """For each kind, how many objects there are in each phase."""
         return ((kind, informer.cache.counts()) for kind, informer in self._informers.items())
 
-    def dependents(self, key: Key) -> frozenset[Key]:
-        """Objects that name this one as an input."""
-        return self._references.dependents(key)
+    def wake_dependents(self, key: Key) -> None:
+        """An input changed: the objects that name it are looked at."""
+        for dependent in self._references.dependents(key):
+            self._wake(dependent)
 
     def _changed(self, manifest: Manifest) -> None:
         key = key_of(manifest)
         gone = key not in self
         self._references.update(key, None if gone else manifest)
-        self._on_change(key, manifest)
+        if gone:
+            self._forget(manifest)
+        self._wake(key)
+        self.wake_dependents(key)
+
+    def _written(self, manifest: Manifest) -> None:
+        key = key_of(manifest)
+        self._references.update(key, manifest)
+        self.wake_dependents(key)
 
     def __contains__(self, key: Key) -> bool:
         return (key.namespace, key.name) in self._informers[key.kind].cache

@@ -18,6 +18,7 @@ from lmforge_operator.engine.events import EventRecorder
 from lmforge_operator.engine.loop import Loop
 from lmforge_operator.engine.objects import Objects
 from lmforge_operator.engine.queue import WorkQueue
+from lmforge_operator.engine.wakes import Wakes
 from lmforge_operator.errors import LeadershipLost
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube
@@ -36,7 +37,7 @@ from lmforge_operator.kube.resources import (
     Resource,
 )
 from lmforge_operator.kube.transport import Transport
-from lmforge_operator.labels import OWNER_KIND, OWNER_NAME, OWNER_UID
+from lmforge_operator.labels import OWNER_UID
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.reports.forward import Forwarder
 from lmforge_operator.reports.identity import Reviewer
@@ -47,9 +48,6 @@ from lmforge_operator.serving.memory import Memory
 from lmforge_operator.settings import Settings
 
 log = logging.getLogger(__name__)
-
-LONGEST_PATIENCE = 5.0
-"""Seconds after which a change of a child is looked at, however much there is to do."""
 
 
 class Runtime:
@@ -75,6 +73,7 @@ class Runtime:
             backoff_max=settings.queue.backoff_max_seconds,
             on_wait=metrics.QUEUE_SECONDS.observe,
         )
+        self._wakes = Wakes(self.queue, settings)
         self._transport = Transport(
             connection, pool=settings.api_connections, timeout_seconds=settings.api_timeout_seconds
         )
@@ -91,7 +90,8 @@ class Runtime:
         self.objects = Objects(
             self.kube,
             [resource for resource, _ in kinds],
-            on_change=self._object_changed,
+            wake=self.queue.add,
+            forget=self._forget,
             namespaces=settings.watch_namespaces,
         )
         self.context = self._context()
@@ -150,38 +150,13 @@ class Runtime:
                 tasks.create_task(work(self.context))
             tasks.create_task(self.loop.run())
 
-    # What wakes a key
-
-    def _object_changed(self, key: Key, manifest: Manifest) -> None:
-        if key not in self.objects:
-            self.book.forget(manifest["metadata"]["uid"])
-            self.memory.forget(manifest["metadata"]["uid"])
-        self.queue.add(key)
-        self._input_changed(key)
-
-    def _child_changed(self, child: Manifest) -> None:
-        metadata = child["metadata"]
-        labels = metadata.get("labels") or {}
-        kind, name = labels.get(OWNER_KIND), labels.get(OWNER_NAME)
-        if kind and name:
-            # A pod is scheduled, pulls, starts and gets ready in quick succession: one look is enough for all of it.
-            self.queue.add(Key(kind, metadata["namespace"], name), after=0.0 if _ending(child) else self._patience())
-
-    def _patience(self) -> float:
-        """Longer while much is ready: what is new goes first, and more of the rest is looked at together."""
-        settings = self.settings.queue
-        return min(LONGEST_PATIENCE, settings.patience_seconds * (1 + self.queue.ready() / settings.workers))
+    def _forget(self, manifest: Manifest) -> None:
+        self.book.forget(manifest["metadata"]["uid"])
+        self.memory.forget(manifest["metadata"]["uid"])
 
     def _claim_changed(self, claim: Manifest) -> None:
         metadata = claim["metadata"]
-        self._input_changed(Key(PERSISTENT_VOLUME_CLAIMS.kind, metadata["namespace"], metadata["name"]))
-
-    def _input_changed(self, key: Key) -> None:
-        for dependent in self.objects.dependents(key):
-            self.queue.add(dependent)
-
-    def _reported(self, key: Key, urgent: bool) -> None:
-        self.queue.add(key, at_most_every=0.0 if urgent else self.settings.status_interval_seconds)
+        self.objects.wake_dependents(Key(PERSISTENT_VOLUME_CLAIMS.kind, metadata["namespace"], metadata["name"]))
 
     # The parts
 
@@ -198,7 +173,9 @@ class Runtime:
             deployments=self._children(DEPLOYMENTS, projections.deployment),
             services=self._children(SERVICES, projections.only_metadata, metadata_only=True),
             config_maps=self._children(CONFIG_MAPS, projections.only_metadata, metadata_only=True),
-            claims=self._informer(PERSISTENT_VOLUME_CLAIMS, projections.claim, "", self._claim_changed),
+            claims=self._informer(
+                PERSISTENT_VOLUME_CLAIMS, projections.claim, "", self._claim_changed, on_written=self._claim_changed
+            ),
             reports=self.book,
             memory=self.memory,
             events=EventRecorder(self.kube, instance=self._identity.name, now=_now),
@@ -210,7 +187,7 @@ class Runtime:
     def _children(
         self, resource: Resource, project: projections.Projection, *, metadata_only: bool = False
     ) -> Informer:
-        return self._informer(resource, project, OWNER_UID, self._child_changed, metadata_only=metadata_only)
+        return self._informer(resource, project, OWNER_UID, self._wakes.child_changed, metadata_only=metadata_only)
 
     def _informer(
         self,
@@ -219,6 +196,7 @@ class Runtime:
         selector: str,
         on_change: OnChange,
         *,
+        on_written: OnChange = lambda _: None,
         metadata_only: bool = False,
     ) -> Informer:
         return Informer(
@@ -227,6 +205,7 @@ class Runtime:
             project=project,
             selector=selector,
             on_change=on_change,
+            on_written=on_written,
             namespaces=self.settings.watch_namespaces or ("",),
             metadata_only=metadata_only,
         )
@@ -247,7 +226,7 @@ class Runtime:
             pods=self.context.pods,
             kinds=self._kinds,
             object_of=self.objects.get,
-            wake=self._reported,
+            wake=self._wakes.reported,
             leads=lambda: self.elector.leads or not self.settings.leader_election.enabled,
             forwarder=forwarder,
             rate=RateLimit(reports.max_per_second, clock=monotonic),
@@ -299,16 +278,6 @@ class Runtime:
         if task.cancelled() or broke is not None:
             log.error("%s broke; the process ends", task.get_name(), exc_info=broke)
             self.failed.set_result(None)
-
-
-def _ending(child: Manifest) -> bool:
-    """Whether something is over, or going: what the next attempt may wait for."""
-    status = child.get("status") or {}
-    if "deletionTimestamp" in child["metadata"] or status.get("phase") in ("Failed", "Succeeded"):
-        return True
-    if any(container.get("state", {}).get("terminated") for container in status.get("containerStatuses") or ()):
-        return True
-    return any(condition["type"] in ("Complete", "Failed") for condition in status.get("conditions") or ())
 
 
 def _now() -> datetime:

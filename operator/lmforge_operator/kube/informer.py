@@ -30,7 +30,10 @@ OnChange = Callable[[Manifest], None]
 
 
 class Informer:
-    """Keeps a cache of the objects that match `selector` and calls `on_change` for each one that changed or went."""
+    """Keeps a cache of the objects that match `selector` and calls `on_change` for each one that changed or went.
+
+    What the same client writes is no news to whoever wrote it, but may be to others: `on_written` hears of it.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Informer:
         project: Projection,
         grouped: Callable[[Manifest], str] = lambda _: "",
         on_change: OnChange = lambda _: None,
+        on_written: OnChange = lambda _: None,
         selector: str = "",
         namespaces: Sequence[str] = ("",),
         metadata_only: bool = False,
@@ -50,6 +54,7 @@ class Informer:
         self.cache = Cache(project, grouped)
         self._kube = kube
         self._on_change = on_change
+        self._on_written = on_written
         self._selector = selector
         self._namespaces = tuple(namespaces) or ("",)
         self._metadata_only = metadata_only
@@ -172,14 +177,17 @@ class Informer:
             self._on_change(former)
 
     def _written(self, resource: Resource, manifest: Manifest) -> None:
-        """No news, unless the answer shows a spec that we have not seen yet: the watch would bring it as an echo."""
+        """The watch brings this as an echo, so what is news in it is told now: also a spec that we have not seen."""
         if resource != self.resource:
             return
         metadata = manifest["metadata"]
         former = self.cache.get(metadata.get("namespace") or "", metadata["name"])
-        stored = self.cache.put_written(manifest)
-        if stored and former and former["metadata"].get("generation") != metadata.get("generation"):
+        if not self.cache.put_written(manifest):
+            return
+        if former and former["metadata"].get("generation") != metadata.get("generation"):
             self._on_change(manifest)
+        else:
+            self._on_written(manifest)
 
     def _touch(self, scope: str) -> None:
         self._alive[scope] = asyncio.get_running_loop().time()

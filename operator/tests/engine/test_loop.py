@@ -1,6 +1,7 @@
 """The loop on a real API server, with a toy kind's story in the place of the real one: what each outcome leads to."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,12 +12,13 @@ from apiserver import ApiServer
 from real_api import Manifest, config_map, eventually, new_namespace, open_kube, training_job
 
 from lmforge_operator.engine.context import Context
+from lmforge_operator.engine.objects import Objects
 from lmforge_operator.engine.runtime import Runtime
-from lmforge_operator.errors import UserError
+from lmforge_operator.errors import Conflict, UserError
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.connection import connect
 from lmforge_operator.kube.lease import Identity
-from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Key
+from lmforge_operator.kube.resources import CONFIG_MAPS, LEASES, TRAINING_JOBS, Key
 from lmforge_operator.settings import LeaderElection, Queue, Reports, Settings
 
 pytestmark = pytest.mark.integration
@@ -148,6 +150,55 @@ async def test_an_object_that_waits_for_another_is_woken_by_it(api_server: ApiSe
         await eventually(lambda: seen == [False])
         await world.create("base")
         await eventually(lambda: seen[-1])
+
+
+async def test_what_the_operator_itself_writes_of_an_object_wakes_those_that_wait_for_it(api_server: ApiServer) -> None:
+    """No watch runs here: the answer to a write may be all that ever tells of it, since its echo is no news."""
+    woken: list[str] = []
+    namespace = new_namespace(api_server, "loop")
+    async with open_kube(api_server) as kube:
+        objects = Objects(kube, [TRAINING_JOBS], wake=lambda key: woken.append(key.name))
+        base = await kube.create(TRAINING_JOBS, training_job(namespace, "base"))
+        spec = {"model": {"from": {"kind": "TrainingJob", "name": "base"}}}
+        await kube.create(TRAINING_JOBS, training_job(namespace, "waits", **spec))
+        assert base is not None
+        assert woken == []
+        status = {"phase": "Succeeded"}
+        await kube.write_status(TRAINING_JOBS, namespace, "base", status, uid=base["metadata"]["uid"])
+        assert objects.get(Key("TrainingJob", namespace, "base")) is not None
+    assert woken == ["waits"]
+
+
+async def test_a_replica_works_again_each_time_that_it_leads_again(api_server: ApiServer) -> None:
+    times: list[float] = []
+
+    async def story(context: Context, manifest: Manifest) -> float:
+        times.append(asyncio.get_running_loop().time())
+        return 0.1
+
+    async def depose(world: World) -> None:
+        """Another takes the lease in the middle of the work, and is never seen again."""
+
+        async def taken() -> bool:
+            lease = await world.kube.get(LEASES, world.namespace, "lmforge-operator")
+            assert lease is not None
+            with contextlib.suppress(Conflict):
+                await world.kube.replace(LEASES, lease | {"spec": lease["spec"] | {"holderIdentity": "another"}})
+                return True
+            return False
+
+        await eventually(taken)
+        await eventually(lambda: not world.runtime.elector.leads)
+
+    async with running(api_server, story) as world:
+        await world.create()
+        for _ in range(2):
+            times.clear()
+            await eventually(lambda: len(times) > 2)
+            await depose(world)
+            assert not world.runtime.failed.done()
+        times.clear()
+        await eventually(lambda: len(times) > 2)
 
 
 async def test_a_poison_object_does_not_stop_the_others(api_server: ApiServer) -> None:
