@@ -36,19 +36,22 @@ def put_model(kube: Kube, paths: Paths) -> None:
 
 
 @contextmanager
-def way_in(kube: Kube, service: str) -> Iterator[str]:
-    """Base URL for OpenAI clients on this machine, as `kubectl port-forward` gives it to a user."""
+def way_in(kube: Kube, name: str, *, to: str = "", port: int = 80) -> Iterator[str]:
+    """Base URL for OpenAI clients on this machine, as `kubectl port-forward` gives it to a user.
+
+    `to`: a part of the service by itself (service/chat-router, pod/…), and not the whole.
+    """
     command = [kube.bin / "kubectl", "--kubeconfig", kube.kubeconfig, "--namespace", kube.namespace]
     forward = subprocess.Popen(
-        [*map(str, command), "port-forward", f"service/{service}", ":80"], stdout=subprocess.PIPE, text=True
+        [*map(str, command), "port-forward", to or f"service/{name}", f":{port}"], stdout=subprocess.PIPE, text=True
     )
     try:
         assert forward.stdout
         said = forward.stdout.readline()
-        port = re.search(r"127\.0\.0\.1:(\d+)", said)
-        if port is None:
-            raise NotReached(f"no way in to {service}: {said}\n{kube.story(f'isvc/{service}')}")
-        yield f"http://127.0.0.1:{port[1]}/v1"
+        found = re.search(r"127\.0\.0\.1:(\d+)", said)
+        if found is None:
+            raise NotReached(f"no way in to {to or name}: {said}\n{kube.story(f'isvc/{name}')}")
+        yield f"http://127.0.0.1:{found[1]}/v1"
     finally:
         forward.terminate()
         forward.wait()

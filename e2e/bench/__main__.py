@@ -11,6 +11,7 @@ BENCHES = {
     "control_plane": "(b) objects a second, CPU and memory of the operator with thousands of TrainingJobs",
     "recovery": "(c) seconds from a killed pod to the next training step",
     "gateway": "(d) what the gateway adds to a request and to a thousand streams, without a cluster",
+    "serving": "(e) what router and gateway cost beside the engine alone, and how soon the autoscaler reacts",
 }
 
 

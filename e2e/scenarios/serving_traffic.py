@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from urllib.request import urlopen
 
 import pytest
+from openai import OpenAI
+from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.chaos.kill import kill_container, leader
 from e2e.cluster.native import NativeCluster
@@ -39,6 +42,37 @@ def until(kube: Kube, what: str, **wanted: str) -> Manifest:
         return settled and all(status.get(name) == value for name, value in wanted.items())
 
     return kube.wait(f"isvc/{NAME}", reached, what=what, seconds=LOADING)
+
+
+def test_engine_router_and_gateway_answer_the_same_and_a_repeated_prompt_hits_the_prefix_cache(
+    kube: Kube, url: str
+) -> None:
+    prompt = "The lighthouse keeper wrote down the weather of every day. " * 40
+    engine = kube.items("pods", "-l", "lmforge.dev/role=engine")[0]["metadata"]["name"]
+    with (
+        way_in(kube, NAME, to=f"pod/{engine}", port=8000) as alone,
+        way_in(kube, NAME, to=f"service/{NAME}-router") as routed,
+    ):
+        expected = continued(alone, prompt)
+        cached = prefix_cache_hits(alone)
+        assert continued(routed, prompt) == continued(url, prompt) == expected
+        assert prefix_cache_hits(alone) - cached >= 512, "two more prompts of some 480 tokens, mostly known"
+
+
+def continued(url: str, prompt: str) -> str:
+    """What the model goes on with, at temperature 0."""
+    client = OpenAI(base_url=url, api_key="none", timeout=LOADING, max_retries=0)
+    text = client.completions.create(model=NAME, prompt=prompt, temperature=0, max_tokens=24).choices[0].text
+    assert text.strip()
+    return text
+
+
+def prefix_cache_hits(url: str) -> float:
+    """Tokens of prompts that this engine has found in its cache so far."""
+    with urlopen(url.removesuffix("/v1") + "/metrics", timeout=30) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        samples = (sample for family in families for sample in family.samples)
+        return sum(sample.value for sample in samples if sample.name == "vllm:prefix_cache_hits_total")
 
 
 def test_no_request_fails_while_the_service_scales_changes_and_loses_its_router_and_its_operator(

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lmforge_api.common import Attempt
+from lmforge_operator.engine import status
 from lmforge_operator.engine.context import Context
 from lmforge_operator.errors import Conflict, NotFound, UserError
 from lmforge_operator.kube.resources import (
@@ -38,7 +39,8 @@ async def carry_out(
         context.reports.ask_stop(meta["uid"], decision.ask_stop)
     if decision.launch is not None:
         await _launch(context, plan(decision.launch))
-    await _write_status(context, resource, manifest, decision)
+    news = events.between(manifest.get("status") or {}, decision.status)
+    await status.write(context, resource, manifest, decision.status.wire(), news)
     for name in decision.delete_jobs:
         await context.kube.delete(JOBS, meta["namespace"], name)
     if decision.delete_self:
@@ -98,15 +100,3 @@ def store_claim(store: Store, namespace: str) -> Manifest:
         },
         "spec": spec,
     }
-
-
-async def _write_status(context: Context, resource: Resource, manifest: Manifest, decision: Decision) -> None:
-    meta, before = manifest["metadata"], manifest.get("status") or {}
-    after = decision.status.wire()
-    if after == before:
-        return
-    written = await context.kube.write_status(resource, meta["namespace"], meta["name"], after, uid=meta["uid"])
-    if written is None:
-        return
-    for event in events.between(before, decision.status):
-        await context.events.emit(manifest, type=event.type, reason=event.reason, message=event.message)

@@ -7,6 +7,7 @@ is not needed any more. A child is written only when what it was made from has c
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from lmforge_operator.engine import status
 from lmforge_operator.engine.context import Context
 from lmforge_operator.errors import Conflict, UserError
 from lmforge_operator.kube.informer import Informer
@@ -49,7 +50,8 @@ async def carry_out(
         context.memory.scaling[uid] = decision.history
     await _ensure_front(context, serving, decision, wanted)
     await _ensure_revisions(context, serving, decision, wanted)
-    await _write_status(context, resource, manifest, decision)
+    news = events.between(manifest.get("status") or {}, decision.status)
+    await status.write(context, resource, manifest, decision.status.wire(), news)
     await _remove(context, serving, decision, wanted)
     return decision.look_again
 
@@ -124,15 +126,3 @@ def _belongs(found: Manifest, wanted: Manifest) -> bool:
 
 def _hash(manifest: Manifest) -> str:
     return str((manifest["metadata"].get("labels") or {}).get(TEMPLATE_HASH, ""))
-
-
-async def _write_status(context: Context, resource: Resource, manifest: Manifest, decision: Decision) -> None:
-    meta, before = manifest["metadata"], manifest.get("status") or {}
-    after = decision.status.wire()
-    if after == before:
-        return
-    written = await context.kube.write_status(resource, meta["namespace"], meta["name"], after, uid=meta["uid"])
-    if written is None:
-        return
-    for event in events.between(before, decision.status):
-        await context.events.emit(manifest, type=event.type, reason=event.reason, message=event.message)
