@@ -243,6 +243,16 @@ class InputStatus(StatusModel):
     digest: str = Field("", description="Digest of its contents.")
 
 
+class ModelShape(StatusModel):
+    """Sizes of a transformer that whoever runs it has to know."""
+
+    layers: int = Field(description="Number of layers.")
+    heads: int = Field(description="Attention heads of a layer.")
+    kv_heads: int = Field(description="Heads of keys and values.")
+    head_size: int = Field(description="Width of a head.")
+    context_length: int = Field(description="Most tokens of prompt and answer together.")
+
+
 class ArtifactStatus(StatusModel):
     """What the run has left."""
 
@@ -250,6 +260,7 @@ class ArtifactStatus(StatusModel):
     digest: str = Field(description="Digest of its manifest: the artifact's identity.")
     size_bytes: int = Field(0, description="Size of all files.")
     format: str = Field("", description="What can load it: HuggingFace, or the workload's own.")
+    shape: ModelShape | None = Field(None, description="Sizes of the model, if it is a transformer.")
 
 
 RunPhase = Literal["Pending", "Starting", "Running", "Restarting", "Suspending", "Suspended", "Succeeded", "Failed"]

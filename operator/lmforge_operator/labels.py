@@ -82,6 +82,7 @@ class Reason:
     NAME_TAKEN: Final = "NameTaken"
     WRONG_FORMAT: Final = "WrongFormat"
     NOT_ENOUGH_MEMORY: Final = "NotEnoughMemory"
+    WRONG_SHAPE: Final = "WrongShape"
     QUOTA: Final = "PodsRefused"
     CRASHING: Final = "CrashLoop"
     SLOW: Final = "DeadlineExceeded"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmforge_api.common import ObjectRef
+from lmforge_api.common import ModelShape, ObjectRef
 from lmforge_operator.inputs.uris import claims_of
 
 Lookup = Callable[[str, str], dict[str, Any] | None]
@@ -15,7 +15,7 @@ Lookup = Callable[[str, str], dict[str, Any] | None]
 class Resolved:
     """Where the input is; or, when `uri` is empty, what is waited for.
 
-    What another object has made has a digest, a size in bytes and a format too.
+    What another object has made has a digest, a size in bytes and a format too, and a shape if it is a transformer.
     """
 
     uri: str = ""
@@ -23,6 +23,7 @@ class Resolved:
     digest: str = ""
     size: int = 0
     format: str = ""
+    shape: ModelShape | None = None
 
 
 def resolve(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Resolved:
@@ -41,6 +42,7 @@ def resolve(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Res
             digest=artifact.get("digest", ""),
             size=int(artifact.get("sizeBytes") or 0),
             format=artifact.get("format", ""),
+            shape=ModelShape.model_validate(artifact["shape"]) if artifact.get("shape") else None,
         )
     if status.get("phase") == "Failed":
         return Resolved(waiting_for=f"{label}: it failed ({status.get('message', 'see its status').rstrip('.')})")

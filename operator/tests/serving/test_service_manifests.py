@@ -275,6 +275,42 @@ WAITING: dict[str, tuple[Any, str, str]] = {
     ),
 }  # fmt: skip
 
+SHAPE = {"layers": 4, "heads": 6, "kvHeads": 2, "headSize": 64, "contextLength": 2048}
+MISFITS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
+    "a long context": (
+        {"engineArgs": {"maxModelLen": 4096}}, {}, "WrongShape",
+        "engineArgs.maxModelLen is 4096, but the model's context is 2048 tokens: write at most 2048, or leave it out",
+    ),
+    "uneven heads": (
+        {"parallelism": {"tensor": 4}, "resources": {"accelerator": "nvidia.com/gpu"}}, {}, "WrongShape",
+        "parallelism.tensor is 4, which doesn't divide the model's 6 heads: write a number that does",
+    ),
+    "more stages than layers": (
+        {"parallelism": {"pipeline": 6}, "resources": {"accelerator": "nvidia.com/gpu"}}, {}, "WrongShape",
+        "parallelism.pipeline is 6, but the model has 4 layers: write at most that",
+    ),
+    "a cache for less than one request": (
+        {"engineArgs": {"kvCache": 1}}, {"layers": 32, "kvHeads": 32, "headSize": 128, "contextLength": 4096},
+        "NotEnoughMemory",
+        "one request of 4096 tokens takes 2 GiB of KV cache, which has 1 GiB: raise engineArgs.kvCache to 2, or "
+        "lower engineArgs.maxModelLen",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "other", "reason", "message"), MISFITS.values(), ids=MISFITS.keys())
+def test_what_does_not_fit_the_models_shape_is_said_before_a_pod_starts(
+    changes: dict[str, Any], other: dict[str, Any], reason: str, message: str
+) -> None:
+    artifact = {**ARTIFACT, "shape": {**SHAPE, **other}}
+    model = found({"status": {"phase": "Succeeded", "artifact": artifact}}, **changes)
+    assert (model.reason, model.waiting_for) == (reason, message)
+
+
+def test_what_fits_the_models_shape_is_served() -> None:
+    artifact = {**ARTIFACT, "shape": SHAPE}
+    assert found({"status": {"phase": "Succeeded", "artifact": artifact}}, engineArgs={"maxModelLen": 2048}).uri
+
 
 @pytest.mark.parametrize(("job", "reason", "message"), WAITING.values(), ids=WAITING.keys())
 def test_what_can_not_be_served_is_said_before_a_pod_starts(job: Any, reason: str, message: str) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmforge_api.artifact import Manifest
-from lmforge_api.common import ArtifactStatus
+from lmforge_api.common import ArtifactStatus, ModelShape
 from lmforge_api.run import EvaluationResult, TrainingRun
 from lmforge_workloads.common import artifact
 from lmforge_workloads.train import metrics
@@ -28,6 +28,8 @@ from lmforge_workloads.train.report import report
 from lmforge_workloads.train.shape import Shape, to_config
 
 SHARD_BYTES = 5_000_000_000
+SHAPE = "shape"
+"""Name of the model's sizes (JSON) in the manifest's metadata."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -62,11 +64,32 @@ def export_transformer(
         write_json(directory / "generation_config.json", _token_ids(data))
         save_weights(directory, state, dtype=DTYPES[run.spec.precision])
 
-    return export(run, architecture=shape.architecture, write=write, data=data, outcome=outcome, format="HuggingFace")
+    return export(
+        run,
+        architecture=shape.architecture,
+        write=write,
+        data=data,
+        outcome=outcome,
+        format="HuggingFace",
+        sizes=ModelShape(
+            layers=shape.layers,
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            head_size=shape.head_size,
+            context_length=shape.positions,
+        ),
+    )
 
 
 def export(
-    run: TrainingRun, *, architecture: str, write: Callable[[Path], None], data: Data, outcome: Outcome, format: str
+    run: TrainingRun,
+    *,
+    architecture: str,
+    write: Callable[[Path], None],
+    data: Data,
+    outcome: Outcome,
+    format: str,
+    sizes: ModelShape | None = None,
 ) -> ArtifactStatus:
     """Write an artifact: `write` adds the model itself to a directory that has everything else."""
     destination = _directory(run)
@@ -75,6 +98,8 @@ def export(
     facts = _facts(run, architecture=architecture, data=data, outcome=outcome)
     creator = f"TrainingJob/{run.namespace}/{run.name} attempt {run.attempt}"
     metadata = {"architecture": architecture, "format": format, "steps": str(outcome.steps)}
+    if sizes is not None:
+        metadata[SHAPE] = sizes.model_dump_json(by_alias=True)
     with artifact.writing(destination, kind="model", created_by=creator, metadata=metadata) as staged:
         write(staged)
         data.tokenizer.save(staged)
@@ -130,8 +155,13 @@ def _directory(run: TrainingRun) -> Path:
 
 def _status(run: TrainingRun, manifest: Manifest) -> ArtifactStatus:
     uri = f"{run.store.uri.rstrip('/')}/artifact" if run.store.uri else f"file://{_directory(run)}"
+    sizes = manifest.metadata.get(SHAPE)
     return ArtifactStatus(
-        uri=uri, digest=manifest.digest, size_bytes=manifest.size_bytes, format=manifest.metadata["format"]
+        uri=uri,
+        digest=manifest.digest,
+        size_bytes=manifest.size_bytes,
+        format=manifest.metadata["format"],
+        shape=ModelShape.model_validate_json(sizes) if sizes else None,
     )
 
 

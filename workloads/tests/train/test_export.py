@@ -143,6 +143,10 @@ def test_its_status_says_where_it_is(prepared: Data, tmp_path: Path) -> None:
     assert status.uri == "pvc://lmforge-store/trainingjob/x/artifact"
     assert status.format == "HuggingFace"
     assert status.size_bytes > 1000
+    assert status.shape is not None
+    assert (status.shape.layers, status.shape.heads, status.shape.head_size, status.shape.context_length) == (
+        shape.layers, shape.heads, shape.hidden // shape.heads, shape.positions,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("limit", [1, 200, 10_000])

@@ -59,6 +59,53 @@ def _format(candidate: _Candidate) -> tuple[str, str] | None:
     )
 
 
+def _context(candidate: _Candidate) -> tuple[str, str] | None:
+    longest, shape = candidate.spec.engine_args.max_model_len, candidate.found.shape
+    if shape is None or longest is None or longest <= shape.context_length:
+        return None
+    return (
+        Reason.WRONG_SHAPE,
+        f"engineArgs.maxModelLen is {longest}, but the model's context is {shape.context_length} tokens: "
+        f"write at most {shape.context_length}, or leave it out",
+    )
+
+
+def _split(candidate: _Candidate) -> tuple[str, str] | None:
+    wanted, shape = candidate.spec.parallelism, candidate.found.shape
+    if shape is None:
+        return None
+    if shape.heads % wanted.tensor:
+        return (
+            Reason.WRONG_SHAPE,
+            f"parallelism.tensor is {wanted.tensor}, which doesn't divide the model's {shape.heads} heads: "
+            "write a number that does",
+        )
+    if shape.layers < wanted.pipeline:
+        return (
+            Reason.WRONG_SHAPE,
+            f"parallelism.pipeline is {wanted.pipeline}, but the model has {shape.layers} layers: write at most that",
+        )
+    return None
+
+
+def _cache(candidate: _Candidate) -> tuple[str, str] | None:
+    """The engine refuses to start when not even one request of full length fits into its cache."""
+    spec, shape = candidate.spec, candidate.found.shape
+    if spec.resources.accelerator or shape is None:
+        return None
+    tokens = spec.engine_args.max_model_len or shape.context_length
+    numbers = 2 * shape.layers * shape.kv_heads * shape.head_size  # a key and a value for each head of each layer
+    needed = tokens * numbers * (4 if spec.engine_args.dtype == "float32" else 2)
+    cache = ENGINES[spec.engine].cache_bytes(spec.engine_args)
+    if needed <= cache:
+        return None
+    return (
+        Reason.NOT_ENOUGH_MEMORY,
+        f"one request of {tokens} tokens takes {short_bytes(needed)} of KV cache, which has {short_bytes(cache)}: "
+        f"raise engineArgs.kvCache to {-(-needed // 2**30)}, or lower engineArgs.maxModelLen",
+    )
+
+
 def _memory(candidate: _Candidate) -> tuple[str, str] | None:
     """Weights and KV cache have to fit before anything else is counted, so too little is certain to fail."""
     spec, weights = candidate.spec, candidate.found.size
@@ -74,4 +121,12 @@ def _memory(candidate: _Candidate) -> tuple[str, str] | None:
     )
 
 
-_CHECKS: tuple[Callable[[_Candidate], tuple[str, str] | None], ...] = (_unfinished, _claim, _format, _memory)
+_CHECKS: tuple[Callable[[_Candidate], tuple[str, str] | None], ...] = (
+    _unfinished,
+    _claim,
+    _format,
+    _context,
+    _split,
+    _cache,
+    _memory,
+)
