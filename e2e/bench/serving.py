@@ -3,7 +3,7 @@
     python -m e2e.bench.serving --repeats 5 --json serving.json
 
 One vLLM pod with a real model on CPU. The same kind of requests go by turns to the engine's pod alone and to the
-gateway's, which passes them on through the router: single streams for the time to the first token (each pair with a
+gateway's, which passes them on through the router: single streams for the time to the first token (each with a
 prompt of its own, so that neither finds the other's in the cache), then several at once for tokens a second. For the
 autoscaler, a service that runs two requests at a time gets eight: seconds until it wishes for its second replica.
 """
