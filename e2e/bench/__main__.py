@@ -12,6 +12,7 @@ BENCHES = {
     "recovery": "(c) seconds from a killed pod to the next training step",
     "gateway": "(d) what the gateway adds to a request and to a thousand streams, without a cluster",
     "serving": "(e) what router and gateway cost beside the engine alone, and how soon the autoscaler reacts",
+    "routing": "(f) conversations over two replicas: cache-aware against round-robin routing",
 }
 
 

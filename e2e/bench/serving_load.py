@@ -22,10 +22,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Answer:
-    """Seconds from the request to the first token, and tokens."""
+    """Seconds from the request to the first token, tokens, and what they say."""
 
     first: float
     tokens: int
+    text: str
 
 
 def stream(place: Place, prompt: str, *, tokens: int) -> Answer:
@@ -36,16 +37,18 @@ def stream(place: Place, prompt: str, *, tokens: int) -> Answer:
     }  # fmt: skip
     connection = http.client.HTTPConnection(place.host, place.port, timeout=300)
     connection.connect()
-    began, first, made = time.monotonic(), 0.0, 0
+    began, first, made, said = time.monotonic(), 0.0, 0, ""
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
     for line in connection.getresponse():
         if line.startswith(b"data: {"):
             first = first or time.monotonic() - began
-            made = (json.loads(line[6:]).get("usage") or {}).get("completion_tokens", made)
+            event = json.loads(line[6:])
+            said += "".join(choice["text"] for choice in event["choices"])
+            made = (event.get("usage") or {}).get("completion_tokens", made)
     connection.close()
     if made != tokens:
         raise RuntimeError(f"{place.name} gave {made} of {tokens} tokens")
-    return Answer(first, made)
+    return Answer(first, made, said)
 
 
 def throughput(place: Place, prompts: Sequence[str], *, at_once: int, tokens: int) -> float:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from lmforge_api.base import ApiModel, StatusModel, keyed_by
-from lmforge_api.common import Condition, PodTemplate, Resources
+from lmforge_api.common import Condition, ModelShape, PodTemplate, Resources
 from lmforge_api.gateway import Gateway
 from lmforge_api.inferenceservice_parts import (
     Autoscaling,
@@ -74,6 +74,10 @@ class ServedModelStatus(StatusModel):
     source: str = Field("", description="Where it comes from: trainingjob/tiny, or the URI.")
     uri: str = Field("", description="Where it is.")
     digest: str = Field("", description="Digest of its manifest, where it has one.")
+    format: str = Field("", description="What can load it: HuggingFace, GGUF or ONNX.")
+    size_bytes: int = Field(0, description="Size of its weights' files.")
+    shape: ModelShape | None = Field(None, description="Its sizes, as far as they are known.")
+    problem: str = Field("", description="What is wrong with its files. They are looked at again every minute.")
 
 
 class ScalingStep(StatusModel):

@@ -25,6 +25,7 @@ class Role:
     ENGINE: Final = "engine"
     ROUTER: Final = "router"
     GATEWAY: Final = "gateway"
+    INSPECTOR: Final = "inspector"
 
 
 class ConditionType:
@@ -80,6 +81,8 @@ class Reason:
     SILENT: Final = "NoProgressReports"
     COMPLETED: Final = "Completed"
     NAME_TAKEN: Final = "NameTaken"
+    INSPECTING: Final = "Inspecting"
+    UNREADABLE: Final = "UnreadableModel"
     WRONG_FORMAT: Final = "WrongFormat"
     NOT_ENOUGH_MEMORY: Final = "NotEnoughMemory"
     WRONG_SHAPE: Final = "WrongShape"

@@ -1,9 +1,10 @@
 """The parts of a pod's manifest that are the same for all of ours: what it may do, what it asks for. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lmforge_api.common import PodTemplate, Resources
+from lmforge_operator.inputs.uris import CLAIM_MOUNTS
 
 Manifest = dict[str, Any]
 
@@ -47,6 +48,22 @@ def environment(template: PodTemplate, own: Iterable[tuple[str, str]] = ()) -> M
     env = [{"name": name, "value": value} for name, value in values.items()]
     sources = [{"secretRef": {"name": name}} for name in template.env_from]
     return ({"env": env} if env else {}) | ({"envFrom": sources} if sources else {})
+
+
+def claim_mounts(claims: Sequence[str]) -> list[Manifest]:
+    """Inputs on claims, where `inputs.uris.in_pod` says they are."""
+    return [
+        {"name": f"input-{number}", "mountPath": f"{CLAIM_MOUNTS}/{claim}", "readOnly": True}
+        for number, claim in enumerate(claims)
+    ]
+
+
+def claim_volumes(claims: Sequence[str]) -> list[Manifest]:
+    """The volumes of `claim_mounts`."""
+    return [
+        {"name": f"input-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        for number, claim in enumerate(claims)
+    ]
 
 
 def node_loss_tolerations() -> list[Manifest]:

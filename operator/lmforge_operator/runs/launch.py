@@ -9,8 +9,9 @@ from typing import Any
 from lmforge_api.common import PodTemplate, Resources, Scheduling
 from lmforge_api.run import RUN_CONFIG_PATH, TERMINATION_LOG
 from lmforge_operator import labels
-from lmforge_operator.inputs.uris import CLAIM_MOUNTS
 from lmforge_operator.pods.spec import (
+    claim_mounts,
+    claim_volumes,
     container_resources,
     container_security,
     environment,
@@ -188,9 +189,7 @@ def _mounts(launch: Launch) -> list[Manifest]:
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "store", "mountPath": launch.store_mount},
     ]
-    for number, claim in enumerate(launch.claims):
-        mounts.append({"name": f"input-{number}", "mountPath": f"{CLAIM_MOUNTS}/{claim}", "readOnly": True})
-    return mounts
+    return mounts + claim_mounts(launch.claims)
 
 
 def _volumes(launch: Launch) -> list[Manifest]:
@@ -202,9 +201,7 @@ def _volumes(launch: Launch) -> list[Manifest]:
         {"name": "tmp", "emptyDir": {}},
         {"name": "store", "persistentVolumeClaim": {"claimName": launch.store_claim}},
     ]
-    for number, claim in enumerate(launch.claims):
-        volumes.append({"name": f"input-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
-    return volumes
+    return volumes + claim_volumes(launch.claims)
 
 
 def _spread(launch: Launch) -> Manifest | None:

@@ -14,6 +14,7 @@ from lmforge_operator.kube.informer import Informer
 from lmforge_operator.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
+    JOBS,
     ROLE_BINDINGS,
     ROLES,
     SERVICE_ACCOUNTS,
@@ -34,6 +35,7 @@ class Wanted(Protocol):
     @property
     def owner(self) -> Owner: ...
     def revision(self, *, replicas: int) -> Manifest: ...
+    def inspection(self, uri: str) -> Manifest: ...
     def service(self, role: str) -> Manifest: ...
     def router_identity(self) -> tuple[Manifest, Manifest, Manifest]: ...
     def router(self) -> Manifest: ...
@@ -48,6 +50,8 @@ async def carry_out(
     uid = manifest["metadata"]["uid"]
     if decision.history is not None:
         context.memory.scaling[uid] = decision.history
+    if serving.model.inspect and not serving.spec.stopped:
+        await context.kube.create(JOBS, wanted.inspection(serving.model.inspect))
     await _ensure_front(context, serving, decision, wanted)
     await _ensure_revisions(context, serving, decision, wanted)
     news = events.between(manifest.get("status") or {}, decision.status)

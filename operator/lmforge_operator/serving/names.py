@@ -25,6 +25,10 @@ class Owner(owner.Owner):
         """The gateway's Deployment and ConfigMap."""
         return f"{self.name}-gateway"
 
+    def inspection(self, uri: str) -> str:
+        """The Job that looks at a model's files."""
+        return f"{self.name}-inspect-{digest(uri)}"
+
     @property
     def url(self) -> str:
         """What OpenAI clients take as their base URL."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from lmforge_api.common import ModelShape
 from lmforge_api.inferenceservice import InferenceServiceSpec, InferenceServiceStatus
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods.state import PodState
@@ -21,8 +22,16 @@ class Model:
     source: str = ""
     uri: str = ""
     digest: str = ""
+    format: str = ""
+    size: int = 0
+    """Bytes of its weights."""
+    shape: ModelShape | None = None
     waiting_for: str = ""
     reason: str = Reason.INPUTS_NOT_READY
+    problem: str = ""
+    """What an inspection found wrong with its files."""
+    inspect: str = ""
+    """URI of files that somebody has to look at first."""
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,18 @@ def _served(serving: Serving, revision: str) -> bool:
 
 
 def _model(serving: Serving) -> ServedModelStatus | None:
-    if not serving.model.uri:
+    model = serving.model
+    if not (model.uri or model.problem):
         return serving.status.model
-    return ServedModelStatus(source=serving.model.source, uri=serving.model.uri, digest=serving.model.digest)
+    return ServedModelStatus(
+        source=model.source,
+        uri=model.uri,
+        digest=model.digest,
+        format=model.format,
+        size_bytes=model.size,
+        shape=model.shape,
+        problem=model.problem,
+    )
 
 
 def _performance(load: Load) -> Performance:

@@ -1,27 +1,34 @@
 """Plays the Deployment controller and the kubelets on a real API server, for services' pods, as a test tells it to."""
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 from real_api import eventually
 
+from lmforge_api.inspection import Inspection
 from lmforge_operator.errors import NotFound
 from lmforge_operator.kube.client import Kube
-from lmforge_operator.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES, PODS
+from lmforge_operator.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES, JOBS, PODS
 from lmforge_operator.labels import REVISION, ROLE
 
 Manifest = dict[str, Any]
 
 DEPLOYMENT = "example.org/deployment"
+IDENTITY = {"serviceAccountName": "default", "automountServiceAccountToken": False}
 
 
 class ClusterPlayer:
-    """One namespace's Deployments and pods. `play` once brings pods there; a pod gets ready when it is told to."""
+    """One namespace's Deployments and pods. `play` once brings pods there; a pod gets ready when it is told to.
 
-    def __init__(self, kube: Kube, namespace: str) -> None:
+    Whoever looks at a model finds what `files` says of it, or else a Hugging Face directory.
+    """
+
+    def __init__(self, kube: Kube, namespace: str, *, files: dict[str, Inspection] | None = None) -> None:
         self.kube = kube
         self.namespace = namespace
+        self.files = files or {}
         self._made = 0
 
     async def play(self) -> None:
@@ -29,7 +36,26 @@ class ClusterPlayer:
         while True:
             for deployment in await self._list(DEPLOYMENTS):
                 await self._bring_there(deployment)
+            for job in await self._list(JOBS):
+                await self._look(job)
             await asyncio.sleep(0.1)
+
+    async def _look(self, job: Manifest) -> None:
+        """A pod that looks at a model and says what it found."""
+        name, template = f"{job['metadata']['name']}-0", job["spec"]["template"]
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": self.namespace, "labels": template["metadata"]["labels"]},
+            "spec": template["spec"] | IDENTITY,
+        }
+        if await self.kube.create(PODS, pod) is None:
+            return
+        command = template["spec"]["containers"][0]["command"]
+        found = self.files.get(command[-1], Inspection(format="HuggingFace", size_bytes=2**20))
+        ended = {"terminated": {"exitCode": 0, "reason": "Completed", "message": json.dumps(found.wire())}}
+        status = {"phase": "Succeeded", "containerStatuses": [_container(ended, ready=False)]}
+        await self._status(PODS, name, status)
 
     async def _bring_there(self, deployment: Manifest) -> None:
         meta, spec = deployment["metadata"], deployment["spec"]
@@ -138,7 +164,6 @@ class ClusterPlayer:
 
     def _pod(self, deployment: Manifest, name: str) -> Manifest:
         template, owner = deployment["spec"]["template"], deployment["metadata"]["name"]
-        identity = {"serviceAccountName": "default", "automountServiceAccountToken": False}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -148,7 +173,7 @@ class ClusterPlayer:
                 "labels": template["metadata"]["labels"],
                 "annotations": (template["metadata"].get("annotations") or {}) | {DEPLOYMENT: owner},
             },
-            "spec": template["spec"] | identity,
+            "spec": template["spec"] | IDENTITY,
         }
 
 

@@ -18,10 +18,12 @@ from apiserver import ApiServer
 from cluster_player import ClusterPlayer, Manifest
 from real_api import eventually, inference_service, new_namespace, open_kube
 
+from lmforge_api.inspection import Inspection
 from lmforge_operator.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     INFERENCE_SERVICES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     ROLE_BINDINGS,
     ROLES,
@@ -175,6 +177,31 @@ async def test_a_revision_that_ends_again_and_again_is_rolled_back_and_its_corre
     await player.all_ready(right, 1)
     status = await player.until("backing", phase="Ready", ready="1/1", currentRevision=right)
     assert "failedRevision" not in status
+
+
+async def test_a_model_that_nothing_can_load_is_refused_before_a_pod_starts_and_the_one_that_works_keeps_serving(
+    player: ClusterPlayer,
+) -> None:
+    broken = "pvc://models/broken"
+    player.files[broken] = Inspection(problem=f"{broken} has no config.json")
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "models", "namespace": player.namespace},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    await player.kube.create(PERSISTENT_VOLUME_CLAIMS, claim)
+    old = await serve(player, "picky", model={"uri": "pvc://models/right"})
+    assert (await player.until("picky", phase="Ready"))["model"]["format"] == "HuggingFace"
+    await player.change("picky", model={"uri": broken})
+    status = await player.until("picky", phase="Updating", reason="UnreadableModel", currentRevision=old)
+    assert status["message"] == (
+        f"The model can't be loaded: {broken} has no config.json. Revision {old} keeps serving."
+    )
+    assert condition(status, "InputsReady") == ("False", "UnreadableModel")
+    assert list(await player.engines(old))
+    await player.change("picky", model={"uri": "pvc://models/right"})
+    await player.until("picky", phase="Ready", ready="1/1", currentRevision=old)
 
 
 async def test_an_idle_service_goes_to_zero_and_a_held_request_wakes_it(

@@ -22,12 +22,14 @@ SETTINGS = Settings(
 
 
 def desired(*, settings: Settings = SETTINGS, **changes: Any) -> Desired:
-    """The children of a service with this spec."""
+    """The children of a service with this spec, whose model was looked at."""
+    model = "pvc://models/tiny"
     manifest = {
         "metadata": {"namespace": "default", "name": "chat", "uid": "uid-1"},
-        "spec": {"model": {"uri": "pvc://models/tiny"}, **changes},
+        "spec": {"model": {"uri": model}, **changes},
+        "status": {"model": {"source": model, "uri": model, "format": "HuggingFace"}},
     }
-    nothing = Children(deployments=[], pods=[], service=None)
+    nothing = Children(deployments=[], jobs=[], pods=[], service=None)
     service = observe(
         manifest,
         children=nothing,

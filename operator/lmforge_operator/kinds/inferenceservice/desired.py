@@ -6,7 +6,7 @@ from typing import Any
 from lmforge_api.gateway_run import GatewayRun
 from lmforge_operator.inputs.uris import in_pod
 from lmforge_operator.kinds.inferenceservice.observe import Service
-from lmforge_operator.serving import engine_pods
+from lmforge_operator.serving import engine_pods, inspection
 from lmforge_operator.serving.engines import ENGINES, Engine, Task
 from lmforge_operator.serving.front import common, gateway, router
 from lmforge_operator.serving.names import Owner
@@ -40,6 +40,10 @@ class Desired:
             model_uri=model,
             replicas=replicas,
         )
+
+    def inspection(self, uri: str) -> Manifest:
+        """The Job that looks at a model's files."""
+        return inspection.job(self.owner, self._service.spec, self._settings, uri=uri)
 
     def service(self, role: str) -> Manifest:
         """The Service that clients talk to."""

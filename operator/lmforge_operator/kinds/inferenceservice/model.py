@@ -4,13 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lmforge_api.inferenceservice import InferenceServiceSpec, ServedModelStatus
+from lmforge_api.inspection import Inspection
 from lmforge_operator.inputs.references import Lookup, Resolved, missing_claims, resolve
 from lmforge_operator.labels import Reason
+from lmforge_operator.serving import inspection
 from lmforge_operator.serving.engines import ENGINES
+from lmforge_operator.serving.inspection import Look
 from lmforge_operator.serving.service import Model
 from lmforge_operator.words import number_of, short_bytes
 
 LOADABLE = ("", "HuggingFace")
+NOT_BEGUN = Look()
 
 
 @dataclass(frozen=True)
@@ -20,22 +24,63 @@ class _Candidate:
     spec: InferenceServiceSpec
     found: Resolved
     has_claim: Callable[[str], bool]
+    look: Look
+    former_problem: str
+    """What was wrong with the same files when they were looked at before."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the files, as far as is known."""
+        return self.look.found.problem if self.look.found else self.former_problem
+
+    @property
+    def unseen(self) -> bool:
+        """Whether a pod has to look at the files first."""
+        return self.spec.model.from_ is None and inspection.needed(self.found.uri) and not self.found.format
 
 
 def find_model(
-    spec: InferenceServiceSpec, pinned: ServedModelStatus | None, lookup: Lookup, has_claim: Callable[[str], bool]
+    spec: InferenceServiceSpec,
+    pinned: ServedModelStatus | None,
+    lookup: Lookup,
+    has_claim: Callable[[str], bool],
+    look: Look = NOT_BEGUN,
 ) -> Model:
     """The model. One that is pinned stays when the object that made it is gone or has begun anew."""
     reference = spec.model.from_
     source = f"{reference.kind.lower()}/{reference.name}" if reference else spec.model.uri or ""
+    same = pinned if pinned and pinned.source == source else None
     found = resolve(reference, spec.model.uri, lookup)
-    if found.waiting_for and pinned and pinned.uri and pinned.source == source:
-        found = Resolved(uri=pinned.uri, digest=pinned.digest)
-    candidate = _Candidate(spec, found, has_claim)
+    if same and same.uri and (found.waiting_for or (found.uri == same.uri and not found.format)):
+        found = _as_pinned(same)
+    if look.found and not look.found.problem and not found.format:
+        found = _as_seen(found.uri, look.found)
+    candidate = _Candidate(spec, found, has_claim, look, same.problem if same else "")
     problem = next((each for check in _CHECKS if (each := check(candidate))), None)
     if problem:
-        return Model(source, reason=problem[0], waiting_for=problem[1])
-    return Model(source, found.uri, found.digest)
+        return _unfit(source, candidate, *problem)
+    return Model(source, found.uri, found.digest, found.format, found.size, found.shape)
+
+
+def _as_pinned(pinned: ServedModelStatus) -> Resolved:
+    return Resolved(
+        uri=pinned.uri, digest=pinned.digest, size=pinned.size_bytes, format=pinned.format, shape=pinned.shape
+    )
+
+
+def _as_seen(uri: str, seen: Inspection) -> Resolved:
+    return Resolved(uri=uri, digest=seen.digest, size=seen.size_bytes, format=seen.format, shape=seen.shape)
+
+
+def _unfit(source: str, candidate: _Candidate, reason: str, message: str) -> Model:
+    looks = reason in (Reason.INSPECTING, Reason.UNREADABLE)
+    return Model(
+        source,
+        waiting_for=message,
+        reason=reason,
+        problem=candidate.problem if reason == Reason.UNREADABLE else "",
+        inspect=candidate.found.uri if looks and not candidate.look.begun else "",
+    )
 
 
 def _unfinished(candidate: _Candidate) -> tuple[str, str] | None:
@@ -46,6 +91,18 @@ def _unfinished(candidate: _Candidate) -> tuple[str, str] | None:
 def _claim(candidate: _Candidate) -> tuple[str, str] | None:
     missing = missing_claims([candidate.found.uri], candidate.has_claim)
     return (Reason.INPUTS_NOT_READY, f"waits for {missing[0]}") if missing else None
+
+
+def _inspection(candidate: _Candidate) -> tuple[str, str] | None:
+    look = candidate.look
+    if not candidate.unseen:
+        return None
+    if candidate.problem:
+        return (Reason.UNREADABLE, f"the model can't be loaded: {candidate.problem}")
+    uri = candidate.found.uri
+    if look.holdup:
+        return (Reason.INSPECTING, f"the files of {uri} can't be looked at: {look.holdup}")
+    return (Reason.INSPECTING, f"the files of {uri} are being looked at")
 
 
 def _format(candidate: _Candidate) -> tuple[str, str] | None:
@@ -124,6 +181,7 @@ def _memory(candidate: _Candidate) -> tuple[str, str] | None:
 _CHECKS: tuple[Callable[[_Candidate], tuple[str, str] | None], ...] = (
     _unfinished,
     _claim,
+    _inspection,
     _format,
     _context,
     _split,

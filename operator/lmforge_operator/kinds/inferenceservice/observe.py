@@ -11,6 +11,7 @@ from lmforge_operator.inputs.references import Lookup
 from lmforge_operator.kinds.inferenceservice.model import find_model
 from lmforge_operator.labels import ROLE, Role
 from lmforge_operator.pods.state import read_pod
+from lmforge_operator.serving import inspection
 from lmforge_operator.serving.autoscaler import Held
 from lmforge_operator.serving.engines import ENGINES
 from lmforge_operator.serving.front import gateway
@@ -37,6 +38,7 @@ class Children:
     """What the caches have of it."""
 
     deployments: list[Manifest]
+    jobs: list[Manifest]
     pods: list[Manifest]
     service: Manifest | None
     """The Service that clients talk to."""
@@ -64,7 +66,8 @@ def observe(
     spec = InferenceServiceSpec.model_validate(manifest["spec"])
     status = InferenceServiceStatus.model_validate(manifest.get("status") or {})
     replicas = read_replicas(children.pods)
-    model = find_model(spec, status.model, lookup, has_claim)
+    look = inspection.read(owner.inspection(spec.model.uri or ""), jobs=children.jobs, made=children.pods)
+    model = find_model(spec, status.model, lookup, has_claim, look)
     wants_gateway = gateway.wanted(spec) is not None
     hears = settings.reports.service_url is not None
     serving = Serving(

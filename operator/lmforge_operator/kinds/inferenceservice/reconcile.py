@@ -30,6 +30,7 @@ async def reconcile(context: Context, manifest: Manifest) -> float | None:
         manifest,
         children=Children(
             deployments=context.deployments.owned_by(uid),
+            jobs=context.jobs.owned_by(uid),
             pods=context.pods.owned_by(uid),
             service=context.services.get(namespace, meta["name"]),
         ),

@@ -1,0 +1,125 @@
+"""Looking at a model's files before pods are started for it: what no schema can know, and only a pod can see.
+
+A Job looks once at each model that a service names on a claim; its pod's last words are an `Inspection`, which is kept
+in status, so a service that comes back from zero doesn't wait for it. A Job that is over goes after a minute. As long
+as the files are of no use another one then looks again, so that a model that was repaired is found. Pure.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from lmforge_api.inferenceservice import InferenceServiceSpec
+from lmforge_api.inspection import Inspection
+from lmforge_operator.inputs.uris import claims_of, in_pod
+from lmforge_operator.labels import REVISION, ROLE, Role
+from lmforge_operator.pods import spec as pods
+from lmforge_operator.pods.holdups import container_config, image_pull, one_line, unschedulable
+from lmforge_operator.pods.state import PodState, read_pod
+from lmforge_operator.serving.names import Owner
+from lmforge_operator.settings import Settings
+
+Manifest = dict[str, Any]
+
+TRIES = 3
+KEPT_SECONDS = 60
+RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How far looking at a model is."""
+
+    begun: bool = False
+    found: Inspection | None = None
+    holdup: str = ""
+    """Why it hasn't been looked at yet."""
+
+
+def needed(uri: str) -> bool:
+    """Whether a pod could see the model's files: those on claims."""
+    return urlsplit(uri).scheme == "pvc"
+
+
+def read(name: str, *, jobs: Iterable[Mapping[str, Any]], made: Iterable[Mapping[str, Any]]) -> Look:
+    """The Job of that name and what its pods said."""
+    if not any(job["metadata"]["name"] == name for job in jobs):
+        return Look()
+    seen = [read_pod(pod) for pod in made if pod["metadata"]["labels"].get(REVISION) == name]
+    found = next((said for pod in seen if pod.exit_code == 0 and (said := _said(pod))), None)
+    return Look(begun=True, found=found, holdup=_holdup(seen))
+
+
+def _said(pod: PodState) -> Inspection | None:
+    try:
+        return Inspection.model_validate_json(pod.words)
+    except ValidationError:
+        return None
+
+
+def _holdup(seen: list[PodState]) -> str:
+    waits = [pod for pod in seen if not pod.ended]
+    found = image_pull(waits, total=1) or container_config(waits) or unschedulable(waits, total=1)
+    if found:
+        return found.message
+    failed = next((pod for pod in seen if pod.exit_code), None)
+    if failed is None:
+        return ""
+    return f"pod {failed.name} ended with exit code {failed.exit_code}: {one_line(failed.words) or failed.exit_reason}"
+
+
+def job(owner: Owner, spec: InferenceServiceSpec, settings: Settings, *, uri: str) -> Manifest:
+    """The Job that looks at the model."""
+    name = owner.inspection(uri)
+    labels = {**owner.labels, ROLE: Role.INSPECTOR, REVISION: name}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": owner.namespace,
+            "labels": labels,
+            "ownerReferences": [owner.reference],
+        },
+        "spec": {
+            "backoffLimit": TRIES - 1,
+            "ttlSecondsAfterFinished": KEPT_SECONDS,
+            "template": {"metadata": {"labels": labels}, "spec": _pod_spec(spec, settings, uri)},
+        },
+    }
+
+
+def _pod_spec(spec: InferenceServiceSpec, settings: Settings, uri: str) -> Manifest:
+    template = spec.template
+    claims = claims_of([uri], store_claim="")
+    pod: Manifest = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pods.pod_security(settings.pods.run_as_user),
+        "containers": [_container(settings, uri)],
+        "volumes": pods.claim_volumes(claims),
+        "tolerations": [*pods.node_loss_tolerations(), *settings.pods.tolerations, *template.tolerations],
+    }
+    optional: Manifest = {
+        "nodeSelector": settings.pods.node_selector,
+        "imagePullSecrets": pods.pull_secrets([*settings.images.pull_secrets, *template.image_pull_secrets]),
+    }
+    return pod | {key: value for key, value in optional.items() if value}
+
+
+def _container(settings: Settings, uri: str) -> Manifest:
+    path = in_pod(uri, store_claim="", store_mount="").removeprefix("file://")
+    return {
+        "name": "inspector",
+        "image": settings.images.serve,
+        "imagePullPolicy": settings.images.pull_policy,
+        "command": ["python", "-m", "lmforge_workloads.serve.inspection", "--path", path, "--name", uri],
+        "resources": RESOURCES,
+        "securityContext": pods.container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": pods.claim_mounts(claims_of([uri], store_claim="")),
+    }
