@@ -243,6 +243,15 @@ class InputStatus(StatusModel):
     digest: str = Field("", description="Digest of its contents.")
 
 
+class Ancestor(StatusModel):
+    """What an artifact was made from, or what that was made from."""
+
+    by: str = Field(description="Object that made something of it, e.g. TrainingJob/tiny.")
+    name: str = Field(description="As which of its inputs: dataset, model, tokenizer, evaluation.")
+    uri: str = Field("", description="Where it was.")
+    digest: str = Field("", description="Digest of its contents.")
+
+
 class ModelShape(StatusModel):
     """Sizes of a transformer that whoever runs it has to know."""
 

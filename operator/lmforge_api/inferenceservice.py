@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from lmforge_api.base import ApiModel, StatusModel, keyed_by
-from lmforge_api.common import Condition, ModelShape, PodTemplate, Resources
+from lmforge_api.common import Ancestor, Condition, ModelShape, PodTemplate, Resources
 from lmforge_api.gateway import Gateway
 from lmforge_api.inferenceservice_parts import (
     Autoscaling,
@@ -77,6 +77,9 @@ class ServedModelStatus(StatusModel):
     format: str = Field("", description="What can load it: HuggingFace, GGUF or ONNX.")
     size_bytes: int = Field(0, description="Size of its weights' files.")
     shape: ModelShape | None = Field(None, description="Its sizes, as far as they are known.")
+    lineage: list[Ancestor] = Field(
+        [], description="What it was made from, back to the text, where it comes from another object."
+    )
     problem: str = Field("", description="What is wrong with its files. They are looked at again every minute.")
 
 

@@ -1,10 +1,10 @@
 """References between objects: what another object has made, or why it has nothing yet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lmforge_api.common import ModelShape, ObjectRef
+from lmforge_api.common import Ancestor, InputStatus, ModelShape, ObjectRef
 from lmforge_operator.inputs.uris import claims_of
 
 Lookup = Callable[[str, str], dict[str, Any] | None]
@@ -24,6 +24,7 @@ class Resolved:
     size: int = 0
     format: str = ""
     shape: ModelShape | None = None
+    lineage: tuple[Ancestor, ...] = ()
 
 
 def resolve(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Resolved:
@@ -43,12 +44,24 @@ def resolve(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Res
             size=int(artifact.get("sizeBytes") or 0),
             format=artifact.get("format", ""),
             shape=ModelShape.model_validate(artifact["shape"]) if artifact.get("shape") else None,
+            lineage=tuple(_lineage(reference.kind, reference.name, lookup, seen=set())),
         )
     if status.get("phase") == "Failed":
         return Resolved(waiting_for=f"{label}: it failed ({status.get('message', 'see its status').rstrip('.')})")
     progress = (status.get("progress") or {}).get("percent") or ""
     at = f" at {progress}" if progress else ""
     return Resolved(waiting_for=f"{label}: it is {status.get('phase') or 'Pending'}{at}")
+
+
+def _lineage(kind: str, name: str, lookup: Lookup, *, seen: set[str]) -> Iterator[Ancestor]:
+    """The inputs that the object was made from, each followed by what it was made from in turn."""
+    maker = f"{kind}/{name}"
+    seen.add(maker)
+    for each in ((lookup(kind, name) or {}).get("status") or {}).get("inputs") or ():
+        pinned = InputStatus.model_validate(each)
+        yield Ancestor(by=maker, name=pinned.name, uri=pinned.uri, digest=pinned.digest)
+        if "/" in pinned.source and pinned.source not in seen:
+            yield from _lineage(*pinned.source.split("/", 1), lookup, seen=seen)
 
 
 def missing_claims(uris: list[str], has_claim: Callable[[str], bool]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lmforge_api.common import ModelShape
+from lmforge_api.common import Ancestor, ModelShape
 from lmforge_api.inferenceservice import InferenceServiceSpec, InferenceServiceStatus
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods.state import PodState
@@ -26,6 +26,7 @@ class Model:
     size: int = 0
     """Bytes of its weights."""
     shape: ModelShape | None = None
+    lineage: tuple[Ancestor, ...] = ()
     waiting_for: str = ""
     reason: str = Reason.INPUTS_NOT_READY
     problem: str = ""

@@ -77,6 +77,7 @@ def _model(serving: Serving) -> ServedModelStatus | None:
         format=model.format,
         size_bytes=model.size,
         shape=model.shape,
+        lineage=list(model.lineage),
         problem=model.problem,
     )
 

@@ -252,6 +252,22 @@ def test_a_finished_training_job_gives_its_artifact_with_its_digest() -> None:
     assert (model.source, model.uri, model.digest) == ("trainingjob/tiny", "pvc://store/tiny", "sha256:aa")
 
 
+def test_a_model_is_traced_back_to_the_text_through_all_that_it_was_made_from() -> None:
+    text = {"name": "dataset", "source": "spec", "uri": "pvc://corpus/text", "digest": "sha256:cc"}
+    base = {"name": "model", "source": "TrainingJob/base", "uri": "pvc://store/base", "digest": "sha256:bb"}
+    jobs = {
+        "tiny": {"status": {"phase": "Succeeded", "artifact": ARTIFACT, "inputs": [base]}},
+        "base": {"status": {"inputs": [text, {**base, "source": "TrainingJob/tiny"}]}},  # a circle ends, too
+    }
+    asked = spec(model={"from": {"kind": "TrainingJob", "name": "tiny"}})
+    model = find_model(asked, None, lambda kind, name: jobs.get(name), lambda claim: True)
+    assert [(each.by, each.name, each.digest) for each in model.lineage] == [
+        ("TrainingJob/tiny", "model", "sha256:bb"),
+        ("TrainingJob/base", "dataset", "sha256:cc"),
+        ("TrainingJob/base", "model", "sha256:bb"),
+    ]
+
+
 WAITING: dict[str, tuple[Any, str, str]] = {
     "no job": (None, "InputsNotReady", "waits for TrainingJob tiny: it does not exist in this namespace"),
     "a running job": (

@@ -59,12 +59,17 @@ def find_model(
     problem = next((each for check in _CHECKS if (each := check(candidate))), None)
     if problem:
         return _unfit(source, candidate, *problem)
-    return Model(source, found.uri, found.digest, found.format, found.size, found.shape)
+    return Model(source, found.uri, found.digest, found.format, found.size, found.shape, found.lineage)
 
 
 def _as_pinned(pinned: ServedModelStatus) -> Resolved:
     return Resolved(
-        uri=pinned.uri, digest=pinned.digest, size=pinned.size_bytes, format=pinned.format, shape=pinned.shape
+        uri=pinned.uri,
+        digest=pinned.digest,
+        size=pinned.size_bytes,
+        format=pinned.format,
+        shape=pinned.shape,
+        lineage=tuple(pinned.lineage),
     )
 
 
