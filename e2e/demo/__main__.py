@@ -10,7 +10,6 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -117,13 +116,13 @@ def _shown(kube: Kube, kind: str) -> Iterator[None]:
 
 
 def _watch(kube: Kube, kind: str, done: threading.Event) -> None:
-    shown = ""
-    while not done.is_set():
+    shown, over = "", False
+    while not over:
+        over = done.wait(2) if shown else False  # one look more: how it ended is what matters most
         head, *lines = kube("get", kind, "tiny", check=False).splitlines() or [""]
         if lines and lines[0].rsplit(maxsplit=1)[0] != shown:
             print("\n".join(([head] if not shown else []) + lines), flush=True)
             shown = lines[0].rsplit(maxsplit=1)[0]
-        time.sleep(2)
 
 
 def _show_result(kube: Kube) -> None:

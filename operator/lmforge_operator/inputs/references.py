@@ -60,8 +60,9 @@ def _lineage(kind: str, name: str, lookup: Lookup, *, seen: set[str]) -> Iterato
     for each in ((lookup(kind, name) or {}).get("status") or {}).get("inputs") or ():
         pinned = InputStatus.model_validate(each)
         yield Ancestor(by=maker, name=pinned.name, uri=pinned.uri, digest=pinned.digest)
-        if "/" in pinned.source and pinned.source not in seen:
-            yield from _lineage(*pinned.source.split("/", 1), lookup, seen=seen)
+        made_by, _, its_name = pinned.source.partition("/")
+        if its_name and pinned.source not in seen:
+            yield from _lineage(made_by, its_name, lookup, seen=seen)
 
 
 def missing_claims(uris: list[str], has_claim: Callable[[str], bool]) -> list[str]:
