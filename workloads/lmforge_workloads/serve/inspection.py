@@ -65,7 +65,7 @@ def _file(path: Path, name: str) -> Inspection:
         magic = file.read(len(GGUF_MAGIC))
     if magic != GGUF_MAGIC:
         raise Unfit(f"{name} is a file, but no GGUF file: name a GGUF file or a Hugging Face directory")
-    return Inspection(format="GGUF", size_bytes=path.stat().st_size)
+    return Inspection(format="GGUF", size_bytes=path.stat().st_size, digest=_digest(path.parent))
 
 
 def _hugging_face(path: Path, name: str) -> Inspection:
@@ -136,10 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", type=Path, required=True, help="where they are")
     parser.add_argument("--name", required=True, help="what their users call that place")
     options = parser.parse_args(arguments)
-    found = json.dumps(inspect(options.path, name=options.name).wire())
-    print(found)
+    return say(inspect(options.path, name=options.name))
+
+
+def say(found: Inspection) -> int:
+    """Prints it, and leaves it as last words. Gives the code to exit with."""
+    text = json.dumps(found.wire())
+    print(text)
     with contextlib.suppress(OSError):
-        Path(TERMINATION_LOG).write_text(found)
+        Path(TERMINATION_LOG).write_text(text)
     return 0
 
 

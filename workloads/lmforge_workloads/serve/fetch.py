@@ -1,0 +1,99 @@
+"""Bring a model to a claim once, whole and with checksums, and look at it: the replicas then read it from there.
+
+    python -m lmforge_workloads.serve.fetch --uri hf://HuggingFaceTB/SmolLM2-135M --path /mnt/pvc/models/smollm2-135m
+
+Whoever comes second waits for the first and finds it there. What is interrupted leaves nothing that looks like a model.
+Last words are an `Inspection`, as those of `serve.inspection`.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import posixpath
+import sys
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from lmforge_api.inspection import Inspection
+from lmforge_api.run import TERMINATION_LOG
+from lmforge_workloads.common import artifact
+from lmforge_workloads.common.exits import DataError, UserError, classify
+from lmforge_workloads.common.store import Location, locate
+from lmforge_workloads.serve import inspection
+
+UNUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.tflite", "*.ot")
+"""The same weights in other formats, which lie beside safetensors in many repositories."""
+
+
+def fetch(uri: str, target: Path) -> None:
+    """Copies the file, or all files below the directory, that `uri` names. Does nothing when it's there already.
+
+    Raises UserError or DataError when there is no such place, and whatever the store raises when it can't be reached.
+    """
+    with _alone(target):
+        if artifact.read_manifest(_directory(target)) is not None:
+            return
+        with artifact.writing(_directory(target), kind="Model", created_by="fetch", metadata={"uri": uri}) as staged:
+            source = locate(uri)
+            for file in wanted(source.files()):
+                name = _relative(file, source) or target.name
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                file.filesystem.get_file(file.path, str(staged / name))
+                _check_size(file, staged / name)
+
+
+def wanted(files: Sequence[Location]) -> list[Location]:
+    """The files that an engine loads: where there are safetensors, not the same weights again."""
+    if not any(file.path.endswith(".safetensors") for file in files):
+        return list(files)
+    return [file for file in files if not any(fnmatch(file.path, pattern) for pattern in UNUSED)]
+
+
+def _directory(target: Path) -> Path:
+    """A GGUF file lies in a directory of its own, which has the manifest."""
+    return target.parent if target.suffix == ".gguf" else target
+
+
+def _relative(file: Location, source: Location) -> str:
+    below = posixpath.relpath(file.path, source.path.rstrip("/"))
+    return "" if below == "." else below
+
+
+def _check_size(file: Location, copy: Path) -> None:
+    size = file.size()
+    if size is not None and size != copy.stat().st_size:
+        raise DataError(f"{copy.stat().st_size} of {size} bytes came", file=file.uri)
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One copies, the others wait."""
+    directory = _directory(target)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with (directory.parent / f".lock-{directory.name}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch, look, say. What another try may mend ends with a code, what only the user can mend with a problem."""
+    parser = argparse.ArgumentParser(prog="lmforge_workloads.serve.fetch", description="Bring a model to a claim.")
+    parser.add_argument("--uri", required=True, help="hf://, s3:// or https://")
+    parser.add_argument("--path", type=Path, required=True, help="where it is to be")
+    options = parser.parse_args(arguments)
+    try:
+        fetch(options.uri, options.path)
+    except (UserError, DataError, FileNotFoundError) as error:
+        return inspection.say(Inspection(problem=f"{options.uri} can't be fetched: {error}"))
+    except Exception as error:
+        words = str(classify(error))
+        print(words, file=sys.stderr)
+        with contextlib.suppress(OSError):
+            Path(TERMINATION_LOG).write_text(words)
+        return classify(error).exit_code
+    return inspection.say(inspection.inspect(options.path, name=options.uri))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""As much of S3 as reading needs, over real HTTP."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+
+class _S3(BaseHTTPRequestHandler):
+    """As much of S3 as reading needs: HEAD, ranged GET, and listing (ListObjectsV2)."""
+
+    protocol_version = "HTTP/1.1"
+    objects: ClassVar[Mapping[str, bytes]] = {}
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        bucket, _, key = parts.path.strip("/").partition("/")
+        if bucket == "bucket" and not key:
+            self.answer(200, self.listing(parse_qs(parts.query)))
+        elif bucket == "bucket" and key in self.objects:
+            content = self.objects[key]
+            first, _, last = self.headers.get("Range", f"bytes=0-{len(content) - 1}")[6:].partition("-")
+            part = content[int(first) : int(last) + 1]
+            self.answer(206 if "Range" in self.headers else 200, part)
+        else:
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def listing(self, query: dict[str, list[str]]) -> bytes:
+        prefix, delimiter = query.get("prefix", [""])[0], query.get("delimiter", [""])[0]
+        found = [key for key in self.objects if key.startswith(prefix)]
+        folders = {prefix + key[len(prefix) :].split("/")[0] + "/" for key in found if "/" in key[len(prefix) :]}
+        if delimiter:
+            found = [key for key in found if "/" not in key[len(prefix) :]]
+        entries = "".join(
+            f"<Contents><Key>{key}</Key><Size>{len(self.objects[key])}</Size>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            for key in found
+        )
+        if delimiter:
+            entries += "".join(f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>" for folder in folders)
+        count = len(found) + (len(folders) if delimiter else 0)
+        return (
+            f"<ListBucketResult><Name>bucket</Name><Prefix>{prefix}</Prefix><KeyCount>{count}</KeyCount>"
+            f"<MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+        ).encode()
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def bucket(objects: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """While the block runs, `s3://bucket` holds these objects, and the usual variables lead there."""
+    handler = type("S3", (_S3,), {"objects": objects})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()

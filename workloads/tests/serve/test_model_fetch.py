@@ -1,0 +1,96 @@
+"""A model is brought to a claim once, whole, with checksums; over real HTTP from a bucket."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from s3_server import bucket
+
+from lmforge_api.artifact import MANIFEST_NAME
+from lmforge_api.inspection import Inspection
+from lmforge_workloads.common import artifact
+from lmforge_workloads.serve.fetch import fetch, main
+
+CONFIG = {
+    "model_type": "llama", "num_hidden_layers": 4, "num_attention_heads": 6, "hidden_size": 384,
+    "max_position_embeddings": 2048,
+}  # fmt: skip
+TINY = {
+    "tiny/config.json": json.dumps(CONFIG).encode(),
+    "tiny/model.safetensors": b"weights" * 1000,
+    "tiny/tokenizer.json": b"{}",
+    "tiny/pytorch_model.bin": b"the same once more",
+    "tiny/onnx/model.onnx": b"and once more",
+}
+GGUF = {"models/tiny.gguf": b"GGUF\x03\0\0\0"}
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> Inspection:
+    return Inspection.model_validate_json(capsys.readouterr().out)
+
+
+def test_a_directory_comes_whole_without_the_same_weights_in_other_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "claim/models/tiny"
+    with bucket(TINY, monkeypatch):
+        assert main(["--uri", "s3://bucket/tiny", "--path", str(target)]) == 0
+    found = said(capsys)
+    assert (found.problem, found.format, found.size_bytes) == ("", "HuggingFace", 7000)
+    assert sorted(file.name for file in target.iterdir()) == [
+        "config.json", MANIFEST_NAME, "model.safetensors", "tokenizer.json",
+    ]  # fmt: skip
+    assert artifact.verify(target) == []
+    manifest = artifact.read_manifest(target)
+    assert manifest is not None
+    assert found.digest == manifest.digest
+
+
+def test_a_gguf_file_comes_into_a_directory_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "claim/1a2b/tiny.gguf"
+    with bucket(GGUF, monkeypatch):
+        assert main(["--uri", "s3://bucket/models/tiny.gguf", "--path", str(target)]) == 0
+    assert said(capsys).format == "GGUF"
+    assert artifact.verify(target.parent) == []
+
+
+def test_what_is_there_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bucket(TINY, monkeypatch):
+        fetch("s3://bucket/tiny", tmp_path / "tiny")
+    fetch("s3://bucket/tiny", tmp_path / "tiny")  # the bucket is gone
+
+
+def test_a_place_that_is_not_there_is_a_problem_that_only_the_user_can_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bucket(TINY, monkeypatch):
+        assert main(["--uri", "s3://bucket/nothing", "--path", str(tmp_path / "tiny")]) == 0
+    assert said(capsys).problem.startswith(
+        "s3://bucket/nothing can't be fetched: s3://bucket/nothing: there is nothing"
+    )
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_store_that_can_not_be_reached_is_worth_another_try_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bucket(TINY, monkeypatch):
+        pass  # its address stays known
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert main(["--uri", "s3://bucket/tiny", "--path", str(tmp_path / "tiny")]) != 0
+    assert [path.name for path in tmp_path.iterdir()] == [".lock-tiny"]
+
+
+def test_two_at_once_fetch_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bucket(TINY, monkeypatch):
+        context = multiprocessing.get_context("spawn")
+        both = [context.Process(target=fetch, args=("s3://bucket/tiny", tmp_path / "tiny")) for _ in range(2)]
+        for each in both:
+            each.start()
+        for each in both:
+            each.join(60)
+    assert [each.exitcode for each in both] == [0, 0]
+    assert artifact.verify(tmp_path / "tiny") == []
