@@ -7,6 +7,7 @@ from pydantic import Field
 from lmforge_api.base import ApiModel, StatusModel, keyed_by
 from lmforge_api.common import Ancestor, Condition, ModelShape, PodTemplate, Resources
 from lmforge_api.gateway import Gateway
+from lmforge_api.inferenceservice_engines import EngineName
 from lmforge_api.inferenceservice_parts import (
     Autoscaling,
     EngineArgs,
@@ -28,7 +29,10 @@ class InferenceServiceSpec(ApiModel):
     cel_rules = RULES
 
     model: ServedModel = Field(description="Which model is served.")
-    engine: Literal["vllm"] = Field("vllm", description="What runs the model.")
+    engine: EngineName = Field(
+        "vllm",
+        description="What runs the model. llamacpp (llama-server) loads GGUF files; tensorrt (trtllm-serve) needs NVIDIA's accelerators.",
+    )
     engine_args: EngineArgs = Field(default_factory=EngineArgs, description="How the engine runs it.")
     parallelism: ServingParallelism = Field(
         default_factory=ServingParallelism,

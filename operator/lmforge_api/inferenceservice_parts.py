@@ -8,14 +8,6 @@ from lmforge_api.base import ApiModel, Rule
 from lmforge_api.common import ObjectRef
 from lmforge_api.uris import Uri
 
-RESERVED_ARGUMENTS = [
-    "model", "served-model-name", "host", "port", "uds", "api-key", "ssl-keyfile", "ssl-certfile", "root-path",
-    "shutdown-timeout", "revision", "max-model-len", "dtype", "gpu-memory-utilization", "quantization",
-    "enable-prefix-caching", "no-enable-prefix-caching", "enable-chunked-prefill", "no-enable-chunked-prefill",
-    "speculative-config", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
-]  # fmt: skip
-"""Arguments that the operator writes, from typed fields or since its probes and routers depend on them."""
-
 _ARGUMENT = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 
 
@@ -25,7 +17,7 @@ class ServedModel(ApiModel):
     cel_rules = (
         Rule(
             cel="has(self.from) != has(self.uri)",
-            message="model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory)",
+            message="model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory, or a GGUF file)",
         ),
         Rule(
             cel="!has(self.from) || self.from.kind != 'Dataset'",
@@ -40,7 +32,7 @@ class ServedModel(ApiModel):
     )
     uri: Uri | None = Field(
         None,
-        description="Serve this Hugging Face directory (config.json, safetensors, tokenizer): pvc://claim/path, hf://organisation/name@revision, or file:///path inside the image.",
+        description="Serve this Hugging Face directory (config.json, safetensors, tokenizer): pvc://claim/path, hf://organisation/name@revision, or file:///path inside the image. Engine llamacpp serves a GGUF file: pvc://claim/path.gguf.",
     )
 
 
@@ -63,11 +55,6 @@ class EngineArgs(ApiModel):
             message="engineArgs.extra has a key that is no argument of the engine: write it without dashes in front, as in max-num-seqs",
             path=".extra",
         ),
-        Rule(
-            cel=f"!self.extra.exists(key, key in {RESERVED_ARGUMENTS})",
-            message="engineArgs.extra can't set what the operator sets itself (model, names, ports, parallelism, draining) or what has a field of its own: use the field, or leave it out",
-            path=".extra",
-        ),
     )
     max_model_len: int | None = Field(
         None,
@@ -82,7 +69,10 @@ class EngineArgs(ApiModel):
         None, gt=0, le=1, description="Share of the accelerator's memory for weights and KV cache."
     )
     kv_cache: int | None = Field(
-        None, ge=1, le=65536, description="Memory for the KV cache on CPU, in GiB; counts towards memory. Default: 1."
+        None,
+        ge=1,
+        le=65536,
+        description="Memory for the KV cache on CPU, in GiB; counts towards memory. llamacpp: for prompts kept beside those that run. Default: 1.",
     )
     quantization: Literal["awq", "gptq", "compressed-tensors", "fp8", "bitsandbytes"] | None = Field(
         None,

@@ -4,6 +4,7 @@ Rules inside one part stand next to its fields. Each sentence says what is wrong
 """
 
 from lmforge_api.base import Rule
+from lmforge_api.inferenceservice_engines import RULES as ENGINE_RULES
 
 _T, _P, _D = "self.parallelism.tensor", "self.parallelism.pipeline", "self.parallelism.data"
 _SPLIT = f"{_T} * {_P} * {_D}"
@@ -12,12 +13,6 @@ _ACCELERATOR = "has(self.resources.accelerator)"
 _ARGS = "self.engineArgs"
 
 _MODEL_RULES = (
-    Rule(
-        "self.engine != 'vllm' || !has(self.model.uri) || self.model.uri.matches('^(pvc|hf|file)://')",
-        "engine vllm loads models from pvc://, hf:// and file:// (inside the image): copy the model to a claim, and write "
-        "pvc://<claim>/<path>",
-        path=".model.uri",
-    ),
     Rule(
         "!has(self.model.uri) || !self.model.uri.startsWith('hf://') || "
         "self.model.uri.matches('^hf://[^/@]+/[^/@]+(@[^/@]+)?/?$') && !self.model.uri.startsWith('hf://datasets/')",
@@ -77,4 +72,4 @@ _SCALE_RULES = (
     ),
 )
 
-RULES = (*_MODEL_RULES, *_SIZE_RULES, *_SCALE_RULES)
+RULES = (*ENGINE_RULES, *_MODEL_RULES, *_SIZE_RULES, *_SCALE_RULES)

@@ -10,15 +10,13 @@ from lmforge_operator import labels
 from lmforge_operator.inputs.uris import CLAIM_MOUNTS
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.serving.engines import Engine, Task
-from lmforge_operator.serving.engines.engine import WARM_UP_SECONDS
+from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, WARM_UP_SECONDS
 from lmforge_operator.serving.names import Owner
 from lmforge_operator.settings import Settings
 
 Manifest = dict[str, Any]
 
 CONTAINER = "engine"
-UNNOTICED_SECONDS = 2
-"""The router hears of a pod's end a moment after kubelet does: until then the engine still takes requests."""
 MARGIN_SECONDS = 15
 
 
@@ -84,7 +82,7 @@ def _container(engine: Engine, task: Task, settings: Settings, *, model_uri: str
         "startupProbe": _startup(engine, task),
         "readinessProbe": {**health, "periodSeconds": 2},
         "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6},
-        "lifecycle": {"preStop": {"sleep": {"seconds": UNNOTICED_SECONDS}}},
+        "lifecycle": {"preStop": _before_the_end(engine, task)},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(model_uri),
     }
@@ -100,6 +98,12 @@ def _startup(engine: Engine, task: Task) -> Manifest:
         "timeoutSeconds": WARM_UP_SECONDS,
         "failureThreshold": tries,
     }
+
+
+def _before_the_end(engine: Engine, task: Task) -> Manifest:
+    if engine.drain is None:
+        return {"sleep": {"seconds": UNNOTICED_SECONDS}}
+    return {"exec": {"command": list(engine.drain(task))}}
 
 
 def _mounts(model_uri: str) -> list[Manifest]:

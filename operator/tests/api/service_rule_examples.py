@@ -6,6 +6,8 @@ None as a value removes the field.
 from specs import Fields, Refused
 
 GOOD_SERVICE: Fields = {"model": {"uri": "pvc://models/tiny"}}
+ON_LLAMACPP: Fields = {"engine": "llamacpp", "model": {"uri": "pvc://models/tiny.gguf"}}
+ON_TENSORRT: Fields = {"engine": "tensorrt", "resources": {"accelerator": "nvidia.com/gpu", "count": 1}}
 ON_GPUS: Fields = {"resources": {"accelerator": "nvidia.com/gpu", "count": 2}, "parallelism": {"tensor": 2}}
 TEMPLATE: Fields = {"name": "bank", "system": "You serve a bank's customers."}
 
@@ -22,19 +24,28 @@ _SCHEMES = (
     "engine vllm loads models from pvc://, hf:// and file:// (inside the image): copy the model to a claim, and write "
     "pvc://<claim>/<path>"
 )
+_FILES = (
+    "engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image): write pvc://<claim>/<path>.gguf "
+    "(of a model in several files, the first), or engine: vllm for a Hugging Face directory"
+)
+_GGUF = "engine %s loads Hugging Face directories, but model.uri names a GGUF file: write engine: llamacpp"
+_RESERVED = (
+    "engineArgs.extra can't set what the operator sets itself (model, names, ports, parallelism, draining) or what has "
+    "a field of its own: use the field, or leave it out"
+)
 _HUB = "model.uri names no model of the hub: write hf://<organisation>/<name>, or hf://<organisation>/<name>@<revision>"
 
 MODEL = (
     Refused(
         "no model",
         {"model": {"uri": None}},
-        "model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory)",
+        "model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory, or a GGUF file)",
         "model",
     ),
     Refused(
         "two models",
         {"model": {"from": {"kind": "TrainingJob", "name": "tiny"}}},
-        "model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory)",
+        "model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory, or a GGUF file)",
         "model",
     ),
     Refused(
@@ -47,6 +58,106 @@ MODEL = (
     Refused("a web page", _uri("https://example.org/model"), _SCHEMES, "model.uri"),
     Refused("a data set of the hub", _uri("hf://datasets/org/name"), _HUB, "model.uri"),
     Refused("a file of a model of the hub", _uri("hf://org/name/config.json"), _HUB, "model.uri"),
+)
+
+
+def _on(engine: Fields, name: str, change: Fields, sentence: str, field: str) -> Refused:
+    return Refused(f"{name} under {engine['engine']}", {**engine, **change}, sentence, field)
+
+
+def _lacks(engine: Fields, change: Fields, instead: str, field: str) -> Refused:
+    return _on(engine, field, change, f"engine {engine['engine']} has no {field}: {instead}", field)
+
+
+_ONE_COPY = "a pod holds one copy of the model. Write data: 1, and more replicas"
+
+ENGINES = (
+    Refused("a GGUF file under vllm", _uri("pvc://models/tiny.GGUF"), _GGUF % "vllm", "model.uri"),
+    _on(ON_TENSORRT, "a GGUF file", _uri("pvc://models/tiny.gguf"), _GGUF % "tensorrt", "model.uri"),
+    _on(ON_LLAMACPP, "a directory", _uri("pvc://models/tiny"), _FILES, "model.uri"),
+    _on(ON_LLAMACPP, "a model of the hub", _uri("hf://org/name"), _FILES, "model.uri"),
+    _on(ON_TENSORRT, "a bucket", _uri("s3://bucket/model"), _SCHEMES.replace("vllm", "tensorrt"), "model.uri"),
+    _lacks(
+        ON_LLAMACPP,
+        {"engineArgs": {"dtype": "float32"}},
+        "the GGUF file says how its weights are stored. Leave it out",
+        "engineArgs.dtype",
+    ),
+    _lacks(
+        ON_LLAMACPP,
+        {"engineArgs": {"quantization": "awq"}},
+        "the GGUF file is quantised already. Leave it out, or serve another file",
+        "engineArgs.quantization",
+    ),
+    _lacks(
+        ON_LLAMACPP,
+        {"engineArgs": {"gpuMemoryUtilization": 0.5}, "resources": {"accelerator": "nvidia.com/gpu", "count": 1}},
+        "leave it out, and write extra.gpu-layers for a model that is larger than the accelerator's memory",
+        "engineArgs.gpuMemoryUtilization",
+    ),
+    _lacks(
+        ON_LLAMACPP,
+        {"engineArgs": {"chunkedPrefill": True}},
+        "it always cuts prompts into batches. Leave it out, or write extra.batch-size",
+        "engineArgs.chunkedPrefill",
+    ),
+    _lacks(
+        ON_LLAMACPP,
+        {"parallelism": {"data": 2}, "resources": {"accelerator": "nvidia.com/gpu", "count": 2}},
+        _ONE_COPY,
+        "parallelism.data",
+    ),
+    _lacks(
+        ON_LLAMACPP,
+        {"autoscaling": {"maxReplicas": 2, "targets": {"ttftMs": 500}}},
+        "it doesn't measure the time to the first token. Leave it out: waitingRequests and runningRequests decide",
+        "autoscaling.targets.ttftMs",
+    ),
+    _on(
+        ON_LLAMACPP,
+        "two ways to split",
+        {"parallelism": {"tensor": 2, "pipeline": 2}, "resources": {"accelerator": "nvidia.com/gpu", "count": 4}},
+        "engine llamacpp splits a model by layers (parallelism.pipeline) or by rows (parallelism.tensor), not both: "
+        "write 1 for one of them",
+        "parallelism",
+    ),
+    _on(
+        ON_LLAMACPP,
+        "no number",
+        {"engineArgs": {"extra": {"parallel": "many"}}},
+        "engineArgs.extra.parallel is the number of requests that run at a time: write a number from 1 to 9999",
+        "engineArgs.extra",
+    ),
+    _on(ON_LLAMACPP, "the operator's own", {"engineArgs": {"extra": {"alias": "a"}}}, _RESERVED, "engineArgs.extra"),
+    _on(ON_TENSORRT, "the operator's own", {"engineArgs": {"extra": {"tp-size": "2"}}}, _RESERVED, "engineArgs.extra"),
+    _on(
+        ON_TENSORRT,
+        "no accelerator",
+        {"resources": None},
+        "engine tensorrt runs on NVIDIA's accelerators only: write resources.accelerator: nvidia.com/gpu, or another "
+        "engine",
+        "resources",
+    ),
+    _on(
+        ON_TENSORRT,
+        "another maker's accelerator",
+        {"resources": {"accelerator": "amd.com/gpu", "count": 1}},
+        "engine tensorrt runs on NVIDIA's accelerators only: write resources.accelerator: nvidia.com/gpu, or another "
+        "engine",
+        "resources",
+    ),
+    _lacks(
+        ON_TENSORRT,
+        {"engineArgs": {"quantization": "fp8"}},
+        "it does what the model's own files say. Leave it out, or serve a model that is quantised already",
+        "engineArgs.quantization",
+    ),
+    _lacks(
+        ON_TENSORRT,
+        {"parallelism": {"data": 2}, "resources": {"accelerator": "nvidia.com/gpu", "count": 2}},
+        _ONE_COPY,
+        "parallelism.data",
+    ),
 )
 
 SIZE = (
@@ -100,8 +211,7 @@ SIZE = (
     Refused(
         "an argument of the operator's",
         {"engineArgs": {"extra": {"port": "1"}}},
-        "engineArgs.extra can't set what the operator sets itself (model, names, ports, parallelism, draining) or what "
-        "has a field of its own: use the field, or leave it out",
+        _RESERVED,
         "engineArgs.extra",
     ),
 )
@@ -188,7 +298,7 @@ BOUNDS = (
     Refused("no surge", {"rollout": {"surge": 0}}, "should be greater than or equal to 1", "rollout.surge"),
 )
 
-REFUSED = (*MODEL, *SIZE, *SCALE, *GATEWAY, *BOUNDS)
+REFUSED = (*MODEL, *ENGINES, *SIZE, *SCALE, *GATEWAY, *BOUNDS)
 
 ACCEPTED: dict[str, Fields] = {
     "the smallest": {},
@@ -198,6 +308,20 @@ ACCEPTED: dict[str, Fields] = {
     "two accelerators": {**ON_GPUS, "engineArgs": {"gpuMemoryUtilization": 0.9, "quantization": "fp8"}},
     "a cache on CPU": {"engineArgs": {"kvCache": 2, "extra": {"max-num-seqs": "64", "disable-log-stats": ""}}},
     "guessed tokens": {"engineArgs": {"speculative": {"tokens": 5}, "chunkedPrefill": False, "maxModelLen": 2048}},
+    "a GGUF file": {
+        **ON_LLAMACPP,
+        "engineArgs": {"maxModelLen": 2048, "kvCache": 1, "extra": {"parallel": "8"}, "speculative": {}},
+    },
+    "a GGUF model of a QuantizeJob": {
+        "engine": "llamacpp",
+        "model": {"uri": None, "from": {"kind": "QuantizeJob", "name": "tiny"}},
+    },
+    "a GGUF file over two accelerators": {
+        **ON_LLAMACPP,
+        "resources": {"accelerator": "nvidia.com/gpu", "count": 2},
+        "parallelism": {"pipeline": 2},
+    },
+    "TensorRT-LLM": {**ON_TENSORRT, "engineArgs": {"dtype": "bfloat16", "extra": {"max-batch-size": "64"}}},
     "fixed replicas": {"replicas": 0},
     "from zero": {"autoscaling": {"minReplicas": 0, "maxReplicas": 4, "targets": {"ttftMs": 500}}},
     "an external autoscaler": {"replicas": 1, "autoscaling": {"engine": "external", "maxReplicas": 4}},

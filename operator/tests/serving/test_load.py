@@ -49,10 +49,6 @@ def test_vllms_metrics_are_read_with_all_engines_of_a_replica_together() -> None
     )
 
 
-def test_an_engine_without_metrics_has_no_load() -> None:
-    assert VLLM.measure([]) == EngineLoad()
-
-
 def book(*samples: tuple[float, str, EngineLoad]) -> LoadBook:
     made = LoadBook()
     for seconds, replica, load in samples:

@@ -23,11 +23,13 @@ SETTINGS = Settings(
 
 def desired(*, settings: Settings = SETTINGS, **changes: Any) -> Desired:
     """The children of a service with this spec, whose model was looked at."""
-    model = "pvc://models/tiny"
+    asked = {"model": {"uri": "pvc://models/tiny"}, **changes}
+    model = asked["model"]["uri"]
+    form = "GGUF" if model.endswith(".gguf") else "HuggingFace"
     manifest = {
         "metadata": {"namespace": "default", "name": "chat", "uid": "uid-1"},
-        "spec": {"model": {"uri": model}, **changes},
-        "status": {"model": {"source": model, "uri": model, "format": "HuggingFace"}},
+        "spec": asked,
+        "status": {"model": {"source": model, "uri": model, "format": form}},
     }
     nothing = Children(deployments=[], jobs=[], pods=[], service=None)
     service = observe(

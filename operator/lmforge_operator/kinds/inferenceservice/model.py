@@ -13,7 +13,6 @@ from lmforge_operator.serving.inspection import Look
 from lmforge_operator.serving.service import Model
 from lmforge_operator.words import number_of, short_bytes
 
-LOADABLE = ("", "HuggingFace")
 NOT_BEGUN = Look()
 
 
@@ -111,13 +110,14 @@ def _inspection(candidate: _Candidate) -> tuple[str, str] | None:
 
 
 def _format(candidate: _Candidate) -> tuple[str, str] | None:
-    spec, found = candidate.spec, candidate.found
-    if found.format in LOADABLE:
+    found, engine = candidate.found, ENGINES[candidate.spec.engine]
+    if not found.format or found.format in engine.formats:
         return None
+    other = next((each.name for each in ENGINES.values() if found.format in each.formats), "")
+    remedy = f"write engine: {other}" if other else "serve a transformer (architecture llama or gpt2)"
     return (
         Reason.WRONG_FORMAT,
-        f"engine {spec.engine} loads Hugging Face directories, and this model is in the format {found.format}: "
-        "serve a transformer (architecture llama or gpt2)",
+        f"engine {engine.name} loads {engine.loads}, and this model is in the format {found.format}: {remedy}",
     )
 
 
@@ -153,12 +153,13 @@ def _split(candidate: _Candidate) -> tuple[str, str] | None:
 def _cache(candidate: _Candidate) -> tuple[str, str] | None:
     """The engine refuses to start when not even one request of full length fits into its cache."""
     spec, shape = candidate.spec, candidate.found.shape
-    if spec.resources.accelerator or shape is None:
+    engine = ENGINES[spec.engine]
+    if spec.resources.accelerator or shape is None or not engine.shares_cache:
         return None
     tokens = spec.engine_args.max_model_len or shape.context_length
     numbers = 2 * shape.layers * shape.kv_heads * shape.head_size  # a key and a value for each head of each layer
     needed = tokens * numbers * (4 if spec.engine_args.dtype == "float32" else 2)
-    cache = ENGINES[spec.engine].cache_bytes(spec.engine_args)
+    cache = engine.cache_bytes(spec.engine_args)
     if needed <= cache:
         return None
     return (

@@ -34,16 +34,26 @@ class Engine:
     name: str
     port: int
     image: Callable[[Images], str]
+    formats: frozenset[str]
+    """Formats of artifacts that it loads."""
+    loads: str
+    """The same for people: `engine vllm loads …`."""
     command: Callable[[Task], tuple[str, ...]]
     environment: Callable[[Task], Mapping[str, str]]
     warm_up: Callable[[Task], tuple[str, ...]]
     """Command of the startup probe: waits (less than WARM_UP_SECONDS) for the engine and has it answer once."""
+    drain: Callable[[Task], tuple[str, ...]] | None
+    """Command that ends when no request runs any more, for an engine that cuts them at SIGTERM."""
     cache_bytes: Callable[[EngineArgs], int]
     """Memory that the KV cache takes on CPU."""
+    shares_cache: bool
+    """Whether requests get their parts of that, so that a whole one has to fit into it."""
     health_path: str
     metrics_path: str
     measure: Callable[[Sequence[Metric]], EngineLoad]
 
 
+UNNOTICED_SECONDS = 2
+"""The router hears of a pod's end a moment after kubelet does: until then the engine still takes requests."""
 WARM_UP_SECONDS = 60
 """A try of the warm-up may take so long; then kubelet tries again."""

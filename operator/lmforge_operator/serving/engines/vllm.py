@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
+from lmforge_operator.serving.engines import openai
 from lmforge_operator.serving.engines.engine import Engine, Task
 from lmforge_operator.serving.load import EngineLoad
 from lmforge_operator.words import number_of
@@ -14,24 +15,6 @@ from lmforge_operator.words import number_of
 PORT = 8000
 DEFAULT_KV_CACHE_GIB = 1
 SCRATCH = "/tmp"
-
-_WARM_UP = """\
-import json, sys, time
-from urllib.request import Request, urlopen
-base, model = sys.argv[1:]
-until = time.monotonic() + 30
-while True:
-    try:
-        urlopen(base + "/health", timeout=5).close()
-        break
-    except OSError:
-        if time.monotonic() > until:
-            sys.exit("not healthy yet")
-        time.sleep(0.1)
-body = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1}).encode()
-urlopen(Request(base + "/v1/completions", body, {"Content-Type": "application/json"})).close()
-"""
-"""Waits inside one process: a new interpreter every second would take CPU time from the engine that loads."""
 
 
 def command(task: Task) -> tuple[str, ...]:
@@ -62,7 +45,7 @@ def environment(task: Task) -> Mapping[str, str]:
 
 def warm_up(task: Task) -> tuple[str, ...]:
     """Waits for the server, then has it make a token."""
-    return ("python", "-c", _WARM_UP, f"http://127.0.0.1:{PORT}", task.served_name)
+    return openai.warm_up(task, port=PORT)
 
 
 def cache_bytes(args: EngineArgs) -> int:
@@ -148,10 +131,14 @@ VLLM = Engine(
     name="vllm",
     port=PORT,
     image=lambda images: images.vllm,
+    formats=frozenset({"HuggingFace"}),
+    loads="Hugging Face directories",
     command=command,
     environment=environment,
     warm_up=warm_up,
+    drain=None,
     cache_bytes=cache_bytes,
+    shares_cache=True,
     health_path="/health",
     metrics_path="/metrics",
     measure=measure,

@@ -1,0 +1,150 @@
+"""The engines as a user meets them: which models each loads, and what of the spec it has no word for.
+
+Every rule that depends on the engine comes from this table, so that another engine is an entry in it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lmforge_api.base import Rule
+
+EngineName = Literal["vllm", "llamacpp", "tensorrt"]
+
+GGUF = "(?i)[.]gguf$"
+NVIDIA = "^nvidia[.]com/"
+
+_VLLM_ARGUMENTS = (
+    "model", "served-model-name", "host", "port", "uds", "api-key", "ssl-keyfile", "ssl-certfile", "root-path",
+    "shutdown-timeout", "revision", "max-model-len", "dtype", "gpu-memory-utilization", "quantization",
+    "enable-prefix-caching", "no-enable-prefix-caching", "enable-chunked-prefill", "no-enable-chunked-prefill",
+    "speculative-config", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
+)  # fmt: skip
+_LLAMACPP_ARGUMENTS = (
+    "model", "model-url", "hf-repo", "hf-file", "models-dir", "models-preset", "alias", "host", "port", "reuse-port",
+    "api-prefix", "api-key", "api-key-file", "ssl-key-file", "ssl-cert-file", "sleep-idle-seconds", "metrics",
+    "ctx-size", "kv-unified", "no-kv-unified", "kv-unified-per-slot", "cache-prompt", "no-cache-prompt", "cache-ram",
+    "threads", "threads-batch", "spec-type", "spec-ngram-simple-size-n", "spec-ngram-simple-size-m", "split-mode",
+)  # fmt: skip
+_TENSORRT_ARGUMENTS = (
+    "model", "served-model-name", "host", "port", "grpc", "backend", "config", "extra-llm-api-options", "revision",
+    "max-seq-len", "tp-size", "tensor-parallel-size", "pp-size", "pipeline-parallel-size", "free-gpu-memory-fraction",
+    "kv-cache-free-gpu-memory-fraction", "enable-chunked-prefill",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What an engine takes of a spec."""
+
+    uris: str
+    """Regular expression of the models that it loads by uri."""
+    elsewhere: str
+    """What is said to other uris."""
+    reserved: tuple[str, ...]
+    """Arguments that the operator writes, from typed fields or since its probes and routers depend on them."""
+    lacks: Mapping[str, str]
+    """Field of the spec that it can't do -> what to write instead."""
+
+
+ABILITIES: Mapping[EngineName, Abilities] = {
+    "vllm": Abilities(
+        uris="^(pvc|hf|file)://",
+        elsewhere="engine vllm loads models from pvc://, hf:// and file:// (inside the image): copy the model to a claim, "
+        "and write pvc://<claim>/<path>",
+        reserved=_VLLM_ARGUMENTS,
+        lacks={},
+    ),
+    "llamacpp": Abilities(
+        uris="^(pvc|file)://.*[.]gguf$",
+        elsewhere="engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image): write "
+        "pvc://<claim>/<path>.gguf (of a model in several files, the first), or engine: vllm for a Hugging Face directory",
+        reserved=_LLAMACPP_ARGUMENTS,
+        lacks={
+            "engineArgs.dtype": "the GGUF file says how its weights are stored. Leave it out",
+            "engineArgs.quantization": "the GGUF file is quantised already. Leave it out, or serve another file",
+            "engineArgs.gpuMemoryUtilization": "leave it out, and write extra.gpu-layers for a model that is larger "
+            "than the accelerator's memory",
+            "engineArgs.chunkedPrefill": "it always cuts prompts into batches. Leave it out, or write extra.batch-size",
+            "parallelism.data": "a pod holds one copy of the model. Write data: 1, and more replicas",
+            "autoscaling.targets.ttftMs": "it doesn't measure the time to the first token. Leave it out: "
+            "waitingRequests and runningRequests decide",
+        },
+    ),
+    "tensorrt": Abilities(
+        uris="^(pvc|hf|file)://",
+        elsewhere="engine tensorrt loads models from pvc://, hf:// and file:// (inside the image): copy the model to a "
+        "claim, and write pvc://<claim>/<path>",
+        reserved=_TENSORRT_ARGUMENTS,
+        lacks={
+            "engineArgs.quantization": "it does what the model's own files say. Leave it out, or serve a model that is "
+            "quantised already",
+            "parallelism.data": "a pod holds one copy of the model. Write data: 1, and more replicas",
+        },
+    ),
+}
+
+_SAID = {
+    "engineArgs.dtype": "self.engineArgs.dtype != 'auto'",
+    "engineArgs.prefixCaching": "!self.engineArgs.prefixCaching",
+    "parallelism.data": "self.parallelism.data > 1",
+    "autoscaling.targets.ttftMs": "has(self.autoscaling) && has(self.autoscaling.targets.ttftMs)",
+}
+"""When a field asks for something. (The others do when they are there.)"""
+
+
+def _models() -> Iterator[Rule]:
+    yield Rule(
+        f"self.engine == 'llamacpp' || !has(self.model.uri) || !self.model.uri.matches('{GGUF}')",
+        "engine {self.engine} loads Hugging Face directories, but model.uri names a GGUF file: write engine: llamacpp",
+        path=".model.uri",
+    )
+    for name, engine in ABILITIES.items():
+        yield Rule(
+            f"self.engine != '{name}' || !has(self.model.uri) || self.model.uri.matches('{engine.uris}')",
+            engine.elsewhere,
+            path=".model.uri",
+        )
+
+
+def _fields() -> Iterator[Rule]:
+    for name, engine in ABILITIES.items():
+        for field, instead in engine.lacks.items():
+            said = _SAID.get(field, f"has(self.{field})")
+            yield Rule(
+                f"self.engine != '{name}' || !({said})", f"engine {name} has no {field}: {instead}", path=f".{field}"
+            )
+
+
+def _arguments() -> Iterator[Rule]:
+    reserved = ", ".join(f"'{name}': {list(engine.reserved)}" for name, engine in ABILITIES.items())
+    yield Rule(
+        f"!self.engineArgs.extra.exists(key, key in {{{reserved}}}[self.engine])",
+        "engineArgs.extra can't set what the operator sets itself (model, names, ports, parallelism, draining) or what "
+        "has a field of its own: use the field, or leave it out",
+        path=".engineArgs.extra",
+    )
+    yield Rule(
+        "self.engine != 'llamacpp' || !('parallel' in self.engineArgs.extra) || "
+        "self.engineArgs.extra['parallel'].matches('^[1-9][0-9]{0,3}$')",
+        "engineArgs.extra.parallel is the number of requests that run at a time: write a number from 1 to 9999",
+        path=".engineArgs.extra",
+    )
+
+
+def _places() -> Iterator[Rule]:
+    yield Rule(
+        f"self.engine != 'tensorrt' || has(self.resources.accelerator) && self.resources.accelerator.matches('{NVIDIA}')",
+        "engine tensorrt runs on NVIDIA's accelerators only: write resources.accelerator: nvidia.com/gpu, or another "
+        "engine",
+        path=".resources",
+    )
+    yield Rule(
+        "self.engine != 'llamacpp' || self.parallelism.tensor == 1 || self.parallelism.pipeline == 1",
+        "engine llamacpp splits a model by layers (parallelism.pipeline) or by rows (parallelism.tensor), not both: "
+        "write 1 for one of them",
+        path=".parallelism",
+    )
+
+
+RULES = (*_models(), *_fields(), *_arguments(), *_places())

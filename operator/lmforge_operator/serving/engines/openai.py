@@ -1,0 +1,58 @@
+"""What is done inside the container of an engine with OpenAI's API: the warm-up, and the wait before its end.
+
+Both are programs for the container's own `python`, since engines bring little else. They wait in one process: a new
+interpreter every second would take CPU time from the engine.
+"""
+
+from collections.abc import Sequence
+
+from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, Task
+
+_WARM_UP = """\
+import json, sys, time
+from urllib.request import Request, urlopen
+base, model = sys.argv[1:]
+until = time.monotonic() + 30
+while True:
+    try:
+        urlopen(base + "/health", timeout=5).close()
+        break
+    except OSError:
+        if time.monotonic() > until:
+            sys.exit("not healthy yet")
+        time.sleep(0.1)
+body = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1}).encode()
+urlopen(Request(base + "/v1/completions", body, {"Content-Type": "application/json"})).close()
+"""
+
+_DRAIN = """\
+import sys, time
+from urllib.error import URLError
+from urllib.request import urlopen
+url, unnoticed, seconds, *gauges = sys.argv[1:]
+time.sleep(float(unnoticed))
+until, idle = time.monotonic() + float(seconds), 0
+while idle < 3 and time.monotonic() < until:
+    try:
+        lines = urlopen(url, timeout=5).read().decode().splitlines()
+        busy = sum(float(line.split()[-1]) for line in lines if line.partition(" ")[0].partition("{")[0] in gauges)
+        idle = 0 if busy else idle + 1
+    except URLError as error:
+        if isinstance(error.reason, ConnectionRefusedError):
+            break
+    except OSError:
+        pass
+    time.sleep(0.2)
+"""
+"""An engine that is too busy to answer is waited for, and one that is gone isn't. A request may be between the socket
+and the engine's counters, so idleness counts when it is seen three times."""
+
+
+def warm_up(task: Task, *, port: int) -> tuple[str, ...]:
+    """Waits for the server, then has it make a token."""
+    return ("python", "-c", _WARM_UP, f"http://127.0.0.1:{port}", task.served_name)
+
+
+def drain(task: Task, *, metrics: str, gauges: Sequence[str]) -> tuple[str, ...]:
+    """Waits until the router has noticed, and then until no gauge counts a request, or drainSeconds are over."""
+    return ("python", "-c", _DRAIN, metrics, str(UNNOTICED_SECONDS), str(task.spec.drain_seconds), *gauges)
