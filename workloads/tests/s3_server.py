@@ -15,6 +15,7 @@ class _S3(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     objects: ClassVar[Mapping[str, bytes]] = {}
+    denied: ClassVar[str] = ""
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -24,6 +25,8 @@ class _S3(BaseHTTPRequestHandler):
         bucket, _, key = parts.path.strip("/").partition("/")
         if bucket == "bucket" and not key:
             self.answer(200, self.listing(parse_qs(parts.query)))
+        elif key == self.denied:
+            self.answer(403, b"<Error><Code>AccessDenied</Code></Error>")
         elif bucket == "bucket" and key in self.objects:
             content = self.objects[key]
             first, _, last = self.headers.get("Range", f"bytes=0-{len(content) - 1}")[6:].partition("-")
@@ -64,9 +67,12 @@ class _S3(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def bucket(objects: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """While the block runs, `s3://bucket` holds these objects, and the usual variables lead there."""
-    handler = type("S3", (_S3,), {"objects": objects})
+def bucket(objects: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch, *, denied: str = "") -> Iterator[None]:
+    """While the block runs, `s3://bucket` holds these objects, and the usual variables lead there.
+
+    The `denied` one is listed, but may not be read.
+    """
+    handler = type("S3", (_S3,), {"objects": objects, "denied": denied})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name, value in {
