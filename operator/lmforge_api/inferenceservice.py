@@ -10,6 +10,7 @@ from lmforge_api.gateway import Gateway
 from lmforge_api.inferenceservice_engines import EngineName
 from lmforge_api.inferenceservice_parts import (
     Autoscaling,
+    Cache,
     EngineArgs,
     Rollout,
     Router,
@@ -56,6 +57,9 @@ class InferenceServiceSpec(ApiModel):
         ge=1,
         le=86400,
         description="A replica that goes finishes its requests; after so long they are cut off.",
+    )
+    cache: Cache | None = Field(
+        None, description="Copy a model from elsewhere to a claim once, and serve it from there."
     )
     stopped: bool = Field(False, description="Take all pods away. false brings the service back.")
     resources: Resources = Field(default_factory=Resources, description="What each replica asks for.")

@@ -39,6 +39,8 @@ class Abilities:
 
     uris: str
     """Regular expression of the models that it loads by uri."""
+    cached: str
+    """The same of those that it loads once they are in a cache."""
     elsewhere: str
     """What is said to other uris."""
     reserved: tuple[str, ...]
@@ -50,15 +52,18 @@ class Abilities:
 ABILITIES: Mapping[EngineName, Abilities] = {
     "vllm": Abilities(
         uris="^(pvc|hf|file)://",
-        elsewhere="engine vllm loads models from pvc://, hf:// and file:// (inside the image): copy the model to a claim, "
-        "and write pvc://<claim>/<path>",
+        cached="^(hf|s3)://",
+        elsewhere="engine vllm loads models from pvc://, hf:// and file:// (inside the image), and with cache.claim, to "
+        "which they are copied, from s3://: write one of these",
         reserved=_VLLM_ARGUMENTS,
         lacks={},
     ),
     "llamacpp": Abilities(
         uris="^(pvc|file)://.*[.]gguf$",
-        elsewhere="engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image): write "
-        "pvc://<claim>/<path>.gguf (of a model in several files, the first), or engine: vllm for a Hugging Face directory",
+        cached="^(s3|https)://.*[.]gguf$",
+        elsewhere="engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image), and with cache.claim from "
+        "s3:// or https://: write pvc://<claim>/<path>.gguf (of a model in several files, the first), or engine: vllm for "
+        "a Hugging Face directory",
         reserved=_LLAMACPP_ARGUMENTS,
         lacks={
             "engineArgs.dtype": "the GGUF file says how its weights are stored. Leave it out",
@@ -73,8 +78,9 @@ ABILITIES: Mapping[EngineName, Abilities] = {
     ),
     "tensorrt": Abilities(
         uris="^(pvc|hf|file)://",
-        elsewhere="engine tensorrt loads models from pvc://, hf:// and file:// (inside the image): copy the model to a "
-        "claim, and write pvc://<claim>/<path>",
+        cached="^(hf|s3)://",
+        elsewhere="engine tensorrt loads models from pvc://, hf:// and file:// (inside the image), and with cache.claim, to "
+        "which they are copied, from s3://: write one of these",
         reserved=_TENSORRT_ARGUMENTS,
         lacks={
             "engineArgs.quantization": "it does what the model's own files say. Leave it out, or serve a model that is "
@@ -101,7 +107,8 @@ def _models() -> Iterator[Rule]:
     )
     for name, engine in ABILITIES.items():
         yield Rule(
-            f"self.engine != '{name}' || !has(self.model.uri) || self.model.uri.matches('{engine.uris}')",
+            f"self.engine != '{name}' || !has(self.model.uri) || self.model.uri.matches('{engine.uris}')"
+            f" || has(self.cache) && self.model.uri.matches('{engine.cached}')",
             engine.elsewhere,
             path=".model.uri",
         )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lmforge_api.base import ApiModel, Rule
-from lmforge_api.common import ObjectRef
+from lmforge_api.common import Name, ObjectRef
 from lmforge_api.uris import Uri
 
 _ARGUMENT = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
@@ -33,6 +33,14 @@ class ServedModel(ApiModel):
     uri: Uri | None = Field(
         None,
         description="Serve this Hugging Face directory (config.json, safetensors, tokenizer): pvc://claim/path, hf://organisation/name@revision, or file:///path inside the image. Engine llamacpp serves a GGUF file: pvc://claim/path.gguf.",
+    )
+
+
+class Cache(ApiModel):
+    """Where a model from elsewhere is kept."""
+
+    claim: Name = Field(
+        description="PersistentVolumeClaim of this namespace. A pod copies the model to it once, with checksums; every replica, of every service that names this claim, reads it from there.",
     )
 
 

@@ -21,6 +21,15 @@ _MODEL_RULES = (
     ),
 )
 
+_CACHE_RULES = (
+    Rule(
+        "!has(self.cache) || has(self.model.uri) && self.model.uri.matches('^(hf|s3|https)://')",
+        "cache is for models of hf://, s3:// and https://, which are copied to it: what is on a claim or in the image "
+        "already is read where it is. Leave cache out",
+        path=".cache",
+    ),
+)
+
 _SIZE_RULES = (
     Rule(
         f"{_ACCELERATOR} || {_SPLIT} == 1",
@@ -72,4 +81,4 @@ _SCALE_RULES = (
     ),
 )
 
-RULES = (*ENGINE_RULES, *_MODEL_RULES, *_SIZE_RULES, *_SCALE_RULES)
+RULES = (*ENGINE_RULES, *_MODEL_RULES, *_CACHE_RULES, *_SIZE_RULES, *_SCALE_RULES)

@@ -50,18 +50,18 @@ def environment(template: PodTemplate, own: Iterable[tuple[str, str]] = ()) -> M
     return ({"env": env} if env else {}) | ({"envFrom": sources} if sources else {})
 
 
-def claim_mounts(claims: Sequence[str]) -> list[Manifest]:
+def claim_mounts(claims: Sequence[str], *, writable: bool = False) -> list[Manifest]:
     """Inputs on claims, where `inputs.uris.in_pod` says they are."""
     return [
-        {"name": f"input-{number}", "mountPath": f"{CLAIM_MOUNTS}/{claim}", "readOnly": True}
+        {"name": f"input-{number}", "mountPath": f"{CLAIM_MOUNTS}/{claim}", "readOnly": not writable}
         for number, claim in enumerate(claims)
     ]
 
 
-def claim_volumes(claims: Sequence[str]) -> list[Manifest]:
+def claim_volumes(claims: Sequence[str], *, writable: bool = False) -> list[Manifest]:
     """The volumes of `claim_mounts`."""
     return [
-        {"name": f"input-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        {"name": f"input-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": not writable}}
         for number, claim in enumerate(claims)
     ]
 

@@ -1,8 +1,9 @@
 """Looking at a model's files before pods are started for it: what no schema can know, and only a pod can see.
 
-A Job looks once at each model that a service names on a claim; its pod's last words are an `Inspection`, which is kept
-in status, so a service that comes back from zero doesn't wait for it. A Job that is over goes after a minute. As long
-as the files are of no use another one then looks again, so that a model that was repaired is found. Pure.
+A Job looks once at each model that a service names on a claim, and brings it there first where the service has a cache;
+its pod's last words are an `Inspection`, which is kept in status, so a service that comes back from zero doesn't wait
+for it. A Job that is over goes after a minute. As long as the files are of no use another one then looks again, so that
+a model that was repaired is found. Pure.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,14 +20,17 @@ from lmforge_operator.labels import REVISION, ROLE, Role
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.pods.holdups import container_config, image_pull, one_line, unschedulable
 from lmforge_operator.pods.state import PodState, read_pod
-from lmforge_operator.serving.names import Owner
+from lmforge_operator.serving.names import Owner, digest
 from lmforge_operator.settings import Settings
 
 Manifest = dict[str, Any]
 
 TRIES = 3
 KEPT_SECONDS = 60
-RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+LOOKING = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+FETCHING = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
+CACHED = "lmforge-models"
+"""Directory of a cache's claim: below it each model has one of its own, named by where it came from."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,15 @@ class Look:
     found: Inspection | None = None
     holdup: str = ""
     """Why it hasn't been looked at yet."""
+
+
+def place(spec: InferenceServiceSpec) -> str:
+    """URI under which replicas find the model that the spec names by URI: its own, or where the cache has it."""
+    uri = (spec.model.uri or "").rstrip("/")
+    if spec.cache is None:
+        return spec.model.uri or ""
+    name = uri.rsplit("/", 1)[-1].partition("@")[0]
+    return f"pvc://{spec.cache.claim}/{CACHED}/{digest(uri)}/{name}"
 
 
 def needed(uri: str) -> bool:
@@ -71,9 +84,9 @@ def _holdup(seen: list[PodState]) -> str:
     return f"pod {failed.name} ended with exit code {failed.exit_code}: {one_line(failed.words) or failed.exit_reason}"
 
 
-def job(owner: Owner, spec: InferenceServiceSpec, settings: Settings, *, uri: str) -> Manifest:
-    """The Job that looks at the model."""
-    name = owner.inspection(uri)
+def job(owner: Owner, spec: InferenceServiceSpec, settings: Settings) -> Manifest:
+    """The Job that looks at the model, and brings it to the cache if there is one."""
+    name = owner.inspection(place(spec))
     labels = {**owner.labels, ROLE: Role.INSPECTOR, REVISION: name}
     return {
         "apiVersion": "batch/v1",
@@ -87,21 +100,23 @@ def job(owner: Owner, spec: InferenceServiceSpec, settings: Settings, *, uri: st
         "spec": {
             "backoffLimit": TRIES - 1,
             "ttlSecondsAfterFinished": KEPT_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": _pod_spec(spec, settings, uri)},
+            "template": {"metadata": {"labels": labels}, "spec": _pod_spec(spec, settings)},
         },
     }
 
 
-def _pod_spec(spec: InferenceServiceSpec, settings: Settings, uri: str) -> Manifest:
+def _pod_spec(spec: InferenceServiceSpec, settings: Settings) -> Manifest:
     template = spec.template
-    claims = claims_of([uri], store_claim="")
     pod: Manifest = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pods.pod_security(settings.pods.run_as_user),
-        "containers": [_container(settings, uri)],
-        "volumes": pods.claim_volumes(claims),
+        "containers": [_container(spec, settings)],
+        "volumes": [
+            *pods.claim_volumes(_claims(spec), writable=spec.cache is not None),
+            {"name": "tmp", "emptyDir": {}},
+        ],
         "tolerations": [*pods.node_loss_tolerations(), *settings.pods.tolerations, *template.tolerations],
     }
     optional: Manifest = {
@@ -111,15 +126,29 @@ def _pod_spec(spec: InferenceServiceSpec, settings: Settings, uri: str) -> Manif
     return pod | {key: value for key, value in optional.items() if value}
 
 
-def _container(settings: Settings, uri: str) -> Manifest:
-    path = in_pod(uri, store_claim="", store_mount="").removeprefix("file://")
-    return {
+def _container(spec: InferenceServiceSpec, settings: Settings) -> Manifest:
+    container: Manifest = {
         "name": "inspector",
         "image": settings.images.serve,
         "imagePullPolicy": settings.images.pull_policy,
-        "command": ["python", "-m", "lmforge_workloads.serve.inspection", "--path", path, "--name", uri],
-        "resources": RESOURCES,
+        "command": _command(spec),
+        "resources": FETCHING if spec.cache else LOOKING,
         "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": pods.claim_mounts(claims_of([uri], store_claim="")),
+        "volumeMounts": [
+            *pods.claim_mounts(_claims(spec), writable=spec.cache is not None),
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
     }
+    # Only who fetches gets what the user says to pods: a hub's token, a bucket's keys.
+    return container | (pods.environment(spec.template) if spec.cache else {})
+
+
+def _command(spec: InferenceServiceSpec) -> list[str]:
+    path = in_pod(place(spec), store_claim="", store_mount="").removeprefix("file://")
+    program, says = ("fetch", "--uri") if spec.cache else ("inspection", "--name")
+    return ["python", "-m", f"lmforge_workloads.serve.{program}", "--path", path, says, spec.model.uri or ""]
+
+
+def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
+    return claims_of([place(spec)], store_claim="")

@@ -31,8 +31,8 @@ class Model:
     reason: str = Reason.INPUTS_NOT_READY
     problem: str = ""
     """What an inspection found wrong with its files."""
-    inspect: str = ""
-    """URI of files that somebody has to look at first."""
+    inspect: bool = False
+    """Whether a pod has to look at its files first."""
 
 
 @dataclass(frozen=True)

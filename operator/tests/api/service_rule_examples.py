@@ -9,6 +9,7 @@ GOOD_SERVICE: Fields = {"model": {"uri": "pvc://models/tiny"}}
 ON_LLAMACPP: Fields = {"engine": "llamacpp", "model": {"uri": "pvc://models/tiny.gguf"}}
 ON_TENSORRT: Fields = {"engine": "tensorrt", "resources": {"accelerator": "nvidia.com/gpu", "count": 1}}
 ON_GPUS: Fields = {"resources": {"accelerator": "nvidia.com/gpu", "count": 2}, "parallelism": {"tensor": 2}}
+CACHE: Fields = {"cache": {"claim": "models"}}
 TEMPLATE: Fields = {"name": "bank", "system": "You serve a bank's customers."}
 
 
@@ -21,12 +22,13 @@ def _prompts(**fields: object) -> Fields:
 
 
 _SCHEMES = (
-    "engine vllm loads models from pvc://, hf:// and file:// (inside the image): copy the model to a claim, and write "
-    "pvc://<claim>/<path>"
+    "engine vllm loads models from pvc://, hf:// and file:// (inside the image), and with cache.claim, to which they "
+    "are copied, from s3://: write one of these"
 )
 _FILES = (
-    "engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image): write pvc://<claim>/<path>.gguf "
-    "(of a model in several files, the first), or engine: vllm for a Hugging Face directory"
+    "engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image), and with cache.claim from s3:// or "
+    "https://: write pvc://<claim>/<path>.gguf (of a model in several files, the first), or engine: vllm for a Hugging "
+    "Face directory"
 )
 _GGUF = "engine %s loads Hugging Face directories, but model.uri names a GGUF file: write engine: llamacpp"
 _RESERVED = (
@@ -55,6 +57,19 @@ MODEL = (
         "model.from.kind",
     ),
     Refused("a bucket", _uri("s3://bucket/model"), _SCHEMES, "model.uri"),
+    Refused(
+        "a cache for what is on a claim",
+        CACHE,
+        "cache is for models of hf://, s3:// and https://, which are copied to it: what is on a claim or in the image "
+        "already is read where it is. Leave cache out",
+        "cache",
+    ),
+    Refused(
+        "a web page in a cache",
+        {**_uri("https://example.org/model"), **CACHE},
+        _SCHEMES,
+        "model.uri",
+    ),
     Refused("a web page", _uri("https://example.org/model"), _SCHEMES, "model.uri"),
     Refused("a data set of the hub", _uri("hf://datasets/org/name"), _HUB, "model.uri"),
     Refused("a file of a model of the hub", _uri("hf://org/name/config.json"), _HUB, "model.uri"),
@@ -304,6 +319,9 @@ ACCEPTED: dict[str, Fields] = {
     "the smallest": {},
     "from a TrainingJob": {"model": {"uri": None, "from": {"kind": "TrainingJob", "name": "tiny"}}},
     "a model of the hub": _uri("hf://org/name@v1"),
+    "a model of the hub in a cache": {**_uri("hf://org/name"), **CACHE},
+    "a model of a bucket in a cache": {**_uri("s3://bucket/name"), **CACHE},
+    "a GGUF file of the web in a cache": {"engine": "llamacpp", **_uri("https://example.org/tiny.gguf"), **CACHE},
     "a model of the image": _uri("file:///models/tiny"),
     "two accelerators": {**ON_GPUS, "engineArgs": {"gpuMemoryUtilization": 0.9, "quantization": "fp8"}},
     "a cache on CPU": {"engineArgs": {"kvCache": 2, "extra": {"max-num-seqs": "64", "disable-log-stats": ""}}},

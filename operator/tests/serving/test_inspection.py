@@ -36,7 +36,7 @@ SERVABLE: dict[str, tuple[Model, str]] = {
 
 @pytest.mark.parametrize(("found", "uri"), SERVABLE.values(), ids=SERVABLE)
 def test_a_model_that_needs_no_further_look_is_served(found: Model, uri: str) -> None:
-    assert (found.uri, found.waiting_for, found.inspect) == (uri, "", "")
+    assert (found.uri, found.waiting_for, found.inspect) == (uri, "", False)
 
 
 UNSERVABLE: dict[str, tuple[Model, str, str, bool]] = {
@@ -76,7 +76,7 @@ UNSERVABLE: dict[str, tuple[Model, str, str, bool]] = {
 
 @pytest.mark.parametrize(("found", "reason", "message", "looks"), UNSERVABLE.values(), ids=UNSERVABLE)
 def test_what_keeps_a_model_from_being_served_is_said(found: Model, reason: str, message: str, looks: bool) -> None:
-    assert (found.reason, found.waiting_for, bool(found.inspect)) == (reason, message, looks)
+    assert (found.reason, found.waiting_for, found.inspect) == (reason, message, looks)
     assert found.uri == ""
 
 
@@ -124,13 +124,59 @@ def test_how_far_looking_is_can_be_read_from_the_job_and_its_pods(
     assert inspection.read(NAME, jobs=jobs, made=pods) == expected
 
 
+SECRET = {"envFrom": ["hub-token"]}
+SETTINGS = Settings(images=Images(serve="serve:1"))
+
+
 def test_whoever_looks_may_do_nothing_but_read_the_claim() -> None:
-    job = inspection.job(OWNER, spec(), Settings(images=Images(serve="serve:1")), uri=URI)
+    job = inspection.job(OWNER, spec(template=SECRET), SETTINGS)
     pod_spec = job["spec"]["template"]["spec"]
     (container,) = pod_spec["containers"]
     assert container["command"][-4:] == ["--path", "/mnt/pvc/models/tiny", "--name", URI]
-    assert container["volumeMounts"] == [{"name": "input-0", "mountPath": "/mnt/pvc/models", "readOnly": True}]
+    assert container["volumeMounts"][0] == {"name": "input-0", "mountPath": "/mnt/pvc/models", "readOnly": True}
+    assert "envFrom" not in container
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert pod_spec["automountServiceAccountToken"] is False
     assert pod_spec["securityContext"]["runAsNonRoot"]
     assert job["spec"]["ttlSecondsAfterFinished"] > 0
+
+
+CACHED = {"cache": {"claim": "models"}, "model": {"uri": "s3://bucket/team/tiny"}}
+PLACES: dict[str, tuple[str, str]] = {
+    "a hub's model": ("hf://org/tiny", "tiny"),
+    "a hub's model at a revision": ("hf://org/tiny@v2", "tiny"),
+    "a bucket's directory": ("s3://bucket/team/tiny/", "tiny"),
+    "a file of the web": ("https://example.org/tiny.gguf", "tiny.gguf"),
+}
+
+
+@pytest.mark.parametrize(("uri", "name"), PLACES.values(), ids=PLACES)
+def test_a_cached_model_lies_under_a_name_of_its_own(uri: str, name: str) -> None:
+    found = inspection.place(spec(model={"uri": uri}, cache={"claim": "models"}))
+    assert found.startswith("pvc://models/lmforge-models/")
+    assert found.endswith(f"/{name}")
+
+
+def test_models_of_the_same_name_do_not_get_in_each_others_way() -> None:
+    places = {inspection.place(spec(model={"uri": uri}, cache={"claim": "models"})) for uri, _ in PLACES.values()}
+    assert len(places) == len(PLACES)
+
+
+def test_a_cached_model_is_brought_first_and_then_served_from_the_claim() -> None:
+    assert model(Look(), uri="s3://bucket/team/tiny", cache=CACHED["cache"]).inspect
+    coming = model(Look(begun=True), uri="s3://bucket/team/tiny", cache=CACHED["cache"])
+    assert coming.waiting_for == "the files of s3://bucket/team/tiny are being brought to claim models"
+    there = model(Look(begun=True, found=FOUND), uri="s3://bucket/team/tiny", cache=CACHED["cache"])
+    assert (there.source, there.uri) == ("s3://bucket/team/tiny", inspection.place(spec(**CACHED)))
+    lost = model(Look(), uri="s3://bucket/team/tiny", cache={"claim": "missing"})
+    assert (lost.reason, lost.inspect) == ("InputsNotReady", False)
+
+
+def test_whoever_fetches_may_write_to_the_cache_and_has_the_users_secrets() -> None:
+    job = inspection.job(OWNER, spec(template=SECRET, **CACHED), SETTINGS)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"][:5] == ["python", "-m", "lmforge_workloads.serve.fetch", "--path",
+                                        inspection.place(spec(**CACHED)).replace("pvc://", "/mnt/pvc/")]  # fmt: skip
+    assert container["command"][5:] == ["--uri", "s3://bucket/team/tiny"]
+    assert container["volumeMounts"][0]["readOnly"] is False
+    assert container["envFrom"] == [{"secretRef": {"name": "hub-token"}}]

@@ -41,9 +41,9 @@ class Desired:
             replicas=replicas,
         )
 
-    def inspection(self, uri: str) -> Manifest:
+    def inspection(self) -> Manifest:
         """The Job that looks at a model's files."""
-        return inspection.job(self.owner, self._service.spec, self._settings, uri=uri)
+        return inspection.job(self.owner, self._service.spec, self._settings)
 
     def service(self, role: str) -> Manifest:
         """The Service that clients talk to."""

@@ -49,7 +49,7 @@ def find_model(
     reference = spec.model.from_
     source = f"{reference.kind.lower()}/{reference.name}" if reference else spec.model.uri or ""
     same = pinned if pinned and pinned.source == source else None
-    found = resolve(reference, spec.model.uri, lookup)
+    found = resolve(reference, inspection.place(spec), lookup)
     if same and same.uri and (found.waiting_for or (found.uri == same.uri and not found.format)):
         found = _as_pinned(same)
     if look.found and not look.found.problem and not found.format:
@@ -83,7 +83,7 @@ def _unfit(source: str, candidate: _Candidate, reason: str, message: str) -> Mod
         waiting_for=message,
         reason=reason,
         problem=candidate.problem if reason == Reason.UNREADABLE else "",
-        inspect=candidate.found.uri if looks and not candidate.look.begun else "",
+        inspect=looks and not candidate.look.begun,
     )
 
 
@@ -103,10 +103,11 @@ def _inspection(candidate: _Candidate) -> tuple[str, str] | None:
         return None
     if candidate.problem:
         return (Reason.UNREADABLE, f"the model can't be loaded: {candidate.problem}")
-    uri = candidate.found.uri
+    uri, cache = candidate.spec.model.uri, candidate.spec.cache
+    done = f"brought to claim {cache.claim}" if cache else "looked at"
     if look.holdup:
-        return (Reason.INSPECTING, f"the files of {uri} can't be looked at: {look.holdup}")
-    return (Reason.INSPECTING, f"the files of {uri} are being looked at")
+        return (Reason.INSPECTING, f"the files of {uri} can't be {done}: {look.holdup}")
+    return (Reason.INSPECTING, f"the files of {uri} are being {done}")
 
 
 def _format(candidate: _Candidate) -> tuple[str, str] | None:

@@ -66,7 +66,7 @@ def observe(
     spec = InferenceServiceSpec.model_validate(manifest["spec"])
     status = InferenceServiceStatus.model_validate(manifest.get("status") or {})
     replicas = read_replicas(children.pods)
-    look = inspection.read(owner.inspection(spec.model.uri or ""), jobs=children.jobs, made=children.pods)
+    look = inspection.read(owner.inspection(inspection.place(spec)), jobs=children.jobs, made=children.pods)
     model = find_model(spec, status.model, lookup, has_claim, look)
     wants_gateway = gateway.wanted(spec) is not None
     hears = settings.reports.service_url is not None
