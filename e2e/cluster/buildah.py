@@ -15,6 +15,7 @@ MADE_PYTHON = "localhost/lmforge/debian-python:bookworm"
 PULL_SECONDS = 20
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PACKAGES = "/package-cache"
+COMPILED = "/compiler-cache"
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Buildah:
     def build(self, reference: str, *, dockerfile: Path, context: Path, arguments: Mapping[str, str]) -> None:
         packages = Path.home() / ".cache" / "uv"  # uv's own cache, so that nothing is downloaded twice
         packages.mkdir(parents=True, exist_ok=True)
-        volumes = [f"{packages}:{PACKAGES}"]
+        compiled = self.paths.cache / "ccache"
+        compiled.mkdir(parents=True, exist_ok=True)
+        volumes = [f"{packages}:{PACKAGES}", f"{compiled}:{COMPILED}"]
         if CERTIFICATES.exists():  # behind a proxy with an authority of its own only this machine's bundle works
             volumes.append(f"{CERTIFICATES}:{CERTIFICATES}:ro")
-        every = {"UV_CACHE_DIR": PACKAGES, **arguments}
+        every = {"UV_CACHE_DIR": PACKAGES, "CCACHE_DIR": COMPILED, **arguments}
         self._run(
             *("build", "--isolation", "chroot", "--layers", "--quiet", "--tag", reference, "--file", str(dockerfile)),
             *(word for name, value in every.items() for word in ("--build-arg", f"{name}={value}")),

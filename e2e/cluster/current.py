@@ -39,14 +39,14 @@ class CurrentCluster:
     def status(self) -> str:
         return self._kubectl("get", "nodes", "-o", "wide")
 
-    def images(self) -> Mapping[str, str]:
+    def images(self, *more: str) -> Mapping[str, str]:
         if not self.registry:
             raise ClusterError(
                 "CLUSTER=current needs REGISTRY=<host>/<project>, where the cluster can pull images from."
             )
         if not shutil.which("docker"):
             raise ToolMissing("CLUSTER=current needs docker. Install it with: curl -fsSL https://get.docker.com | sh")
-        references = ImageBuilder(self.paths, Docker(), UserRegistry(), self.registry).build_all()
+        references = ImageBuilder(self.paths, Docker(), UserRegistry(), self.registry).build_all(*more)
         self.paths.images_file.parent.mkdir(parents=True, exist_ok=True)
         self.paths.images_file.write_text(json.dumps(references, indent=2))
         return references

@@ -48,10 +48,10 @@ class ImageBuilder:
     destination: Destination
     registry: str
 
-    def build_all(self) -> Mapping[str, str]:
+    def build_all(self, *more: str) -> Mapping[str, str]:
         """The references of the images that pods run, by name; work that can is done side by side."""
         constraints.write(self.paths)
-        runnable = [image.read(self.registry) for image in images.RUNNABLE]
+        runnable = [image.read(self.registry) for image in (*images.RUNNABLE, *map(images.on_request, more))]
         torch = images.TORCH.read(self.registry)
         with ThreadPoolExecutor() as pool:
             shared = [pool.submit(self._publish, torch)] if self.destination.shares_layers else []

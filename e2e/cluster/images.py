@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import REPOSITORY
 
 FIXED_TIME = 1_700_000_000  # build caches look at modification times, and each checkout has others
@@ -87,4 +88,15 @@ SERVE = Image(
         "workloads/lmforge_workloads/serve",
     ),
 )
+LLAMACPP = Image("llamacpp", BASE, ("images/llamacpp/requirements.txt",))
 RUNNABLE = (OPERATOR, TRAIN, VLLM, SERVE)
+ON_REQUEST = (LLAMACPP,)
+"""Those that few need and that take long to build."""
+
+
+def on_request(name: str) -> Image:
+    """The image of that name."""
+    for image in ON_REQUEST:
+        if image.name == name:
+            return image
+    raise ClusterError(f"no image {name!r}; on request there are {', '.join(image.name for image in ON_REQUEST)}")

@@ -27,8 +27,11 @@ class Cluster(Protocol):
     def status(self) -> str:
         """A few lines for people: what runs, and what doesn't."""
 
-    def images(self) -> Mapping[str, str]:
-        """Builds what has changed, makes it available to the nodes, and returns the references by image name."""
+    def images(self, *more: str) -> Mapping[str, str]:
+        """Builds what has changed, makes it available to the nodes, and returns the references by image name.
+
+        `more`: names of images that are built on request only.
+        """
 
     def stop_node(self, name: str) -> None:
         """The sudden loss of a node."""

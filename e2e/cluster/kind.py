@@ -51,9 +51,9 @@ class KindCluster:
     def status(self) -> str:
         return run("kubectl", "--kubeconfig", self.kubeconfig, "get", "nodes,pods", "-A", "-o", "wide")
 
-    def images(self) -> Mapping[str, str]:
+    def images(self, *more: str) -> Mapping[str, str]:
         _require_tools()
-        references = ImageBuilder(self.paths, Docker(), KindNodes(), "localhost").build_all()
+        references = ImageBuilder(self.paths, Docker(), KindNodes(), "localhost").build_all(*more)
         self.paths.images_file.write_text(json.dumps(references, indent=2))
         return references
 

@@ -113,11 +113,11 @@ class NativeCluster:
             lines.append(control_plane.kubectl("get", "nodes,pods", "-A", "-o", "wide"))
         return "\n".join(lines)
 
-    def images(self) -> Mapping[str, str]:
+    def images(self, *more: str) -> Mapping[str, str]:
         """May run while `up` does: it needs the registry only, and serves those nodes that are there."""
         prerequisites.install(self.paths)
         self._start_registry()
-        references = ImageBuilder(self.paths, Buildah(self.paths), self.registry, REGISTRY).build_all()
+        references = ImageBuilder(self.paths, Buildah(self.paths), self.registry, REGISTRY).build_all(*more)
         with step("giving the images to the nodes"), ThreadPoolExecutor() as pool:
             running = [node for node in self.nodes if node.running()]
             list(pool.map(lambda node: self._link_images(node, list(references.values())), running))

@@ -94,6 +94,12 @@ def test_a_kind_of_cluster_that_does_not_exist_is_refused_with_those_that_do(tmp
         choose("minikube", paths(tmp_path), nodes=2)
 
 
+def test_an_image_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    assert images.on_request("llamacpp") is images.LLAMACPP
+    with pytest.raises(ClusterError, match="no image 'triton'; on request there are llamacpp"):
+        images.on_request("triton")
+
+
 def test_a_missing_tool_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,8 +35,8 @@ until, idle = time.monotonic() + float(seconds), 0
 while idle < 3 and time.monotonic() < until:
     try:
         lines = urlopen(url, timeout=5).read().decode().splitlines()
-        busy = sum(float(line.split()[-1]) for line in lines if line.partition(" ")[0].partition("{")[0] in gauges)
-        idle = 0 if busy else idle + 1
+        counts = [float(line.split()[-1]) for line in lines if line.partition(" ")[0].partition("{")[0] in gauges]
+        idle = idle + 1 if counts and not any(counts) else 0
     except URLError as error:
         if isinstance(error.reason, ConnectionRefusedError):
             break
@@ -44,8 +44,8 @@ while idle < 3 and time.monotonic() < until:
         pass
     time.sleep(0.2)
 """
-"""An engine that is too busy to answer is waited for, and one that is gone isn't. A request may be between the socket
-and the engine's counters, so idleness counts when it is seen three times."""
+"""An engine that is too busy to answer is waited for, and one that is gone isn't; one that counts no requests gets all
+the time there is. A request may be between socket and counters, so idleness has to be seen three times."""
 
 
 def warm_up(task: Task, *, port: int) -> tuple[str, ...]:
