@@ -70,8 +70,8 @@ test-fast: venv redis ## Tests without a cluster, in under two minutes
 test: check images redis ## All tests: unit, integration, distributed numerics, end to end on the cluster
 	@.venv/bin/pytest
 
-test-serving: images ## InferenceService on the cluster with the real vLLM: from zero, and under traffic
-	@.venv/bin/pytest e2e/scenarios/serving.py e2e/scenarios/serving_traffic.py
+test-serving: images ## InferenceService on the cluster with the real vLLM: from zero, under traffic, with adapters
+	@.venv/bin/pytest e2e/scenarios/serving.py e2e/scenarios/serving_traffic.py e2e/scenarios/serving_adapters.py
 
 bench: images ## All benches (see README for what each measures)
 	@$(PY) -m e2e.bench
