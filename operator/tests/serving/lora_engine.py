@@ -18,6 +18,13 @@ class LoraEngine:
     loaded: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
 
+    async def health(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def complete(self, request: web.Request) -> web.Response:
+        self.calls.append(("complete", (await request.json())["model"]))
+        return web.json_response({"choices": []})
+
     async def models(self, _: web.Request) -> web.Response:
         adapters = [{"id": name, "root": path, "parent": "chat"} for name, path in self.loaded.items()]
         return web.json_response({"data": [{"id": "chat", "root": "/models/tiny", "parent": None}, *adapters]})
@@ -50,7 +57,9 @@ async def lora_engine(address: str) -> AsyncIterator[LoraEngine]:
     """A running one."""
     engine = LoraEngine(address)
     app = web.Application()
+    app.router.add_get("/health", engine.health)
     app.router.add_get("/v1/models", engine.models)
+    app.router.add_post("/v1/completions", engine.complete)
     app.router.add_post("/v1/load_lora_adapter", engine.load)
     app.router.add_post("/v1/unload_lora_adapter", engine.unload)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

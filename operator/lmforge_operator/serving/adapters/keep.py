@@ -106,9 +106,9 @@ async def _carry_out(
     try:
         await _post(session, target, ask(adapter.name, adapter.path))
     except (Refused, TimeoutError) as error:
-        log.info("adapter %s can't be loaded", adapter.name, extra={"pod": target.pod, "error": str(error)})
+        log.info("%s can't load adapter %s: %s", target.pod, adapter.name, error)
         return replica.refused(adapter, _sentence(target.api, adapter, error), now=context.now())
-    log.info("adapter %s is loaded", adapter.name, extra={"pod": target.pod, "path": adapter.path})
+    log.info("%s has loaded adapter %s from %s", target.pod, adapter.name, adapter.uri)
     return replica.took(adapter)
 
 
