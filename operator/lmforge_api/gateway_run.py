@@ -57,7 +57,9 @@ class GatewayRun(ApiModel):
     listen: Listen = Field(default_factory=Listen, description="Where to listen.")
     upstream: Upstream = Field(description="Where requests go.")
     model: ModelName = Field(description="Name under which the engines serve the model.")
-    adapters: list[ModelName] = Field([], description="Names of its adapters, which requests may use as a model.")
+    adapters: list[ModelName] = Field(
+        [], description="Names of its adapters at the gateway's start, which requests may use as a model."
+    )
     keys_path: str = Field("/etc/lmforge/keys", description="Directory where gateway.auth.secretName is mounted.")
     redis_url_path: str = Field(
         "/etc/lmforge/redis/url", description="File with the URL when sessions.redis names a Secret."
@@ -86,3 +88,8 @@ class DemandReply(StatusModel):
     """What the operator answers."""
 
     ready: int | None = Field(None, ge=0, description="Replicas that are ready, as far as the operator knows.")
+    adapters: list[ModelName] | None = Field(None, description="Names of the adapters that there are by now.")
+
+    def wire(self) -> dict[str, object]:
+        """With empty lists: that there are no adapters any more is said too."""
+        return ApiModel.wire(self)

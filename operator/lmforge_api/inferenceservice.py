@@ -7,6 +7,7 @@ from pydantic import Field
 from lmforge_api.base import ApiModel, StatusModel, keyed_by
 from lmforge_api.common import Ancestor, Condition, ModelShape, PodTemplate, Resources
 from lmforge_api.gateway import Gateway
+from lmforge_api.inferenceservice_adapters import Adapter, AdapterStatus, Lora
 from lmforge_api.inferenceservice_engines import EngineName
 from lmforge_api.inferenceservice_parts import (
     Autoscaling,
@@ -35,6 +36,12 @@ class InferenceServiceSpec(ApiModel):
         description="What runs the model. llamacpp (llama-server) loads GGUF files; tensorrt (trtllm-serve) needs NVIDIA's accelerators.",
     )
     engine_args: EngineArgs = Field(default_factory=EngineArgs, description="How the engine runs it.")
+    adapters: list[Adapter] = Field(
+        [],
+        max_length=128,
+        description="LoRA adapters, which requests choose by name. They are loaded into running replicas and taken out of them without a restart, but for the first one (see engineArgs.lora), and one on a claim that neither the model, nor another adapter, nor the store is on: these make a new revision.",
+        json_schema_extra=keyed_by("name"),
+    )
     parallelism: ServingParallelism = Field(
         default_factory=ServingParallelism,
         description="How a replica is split over its pod's accelerators: tensor × pipeline × data is resources.count.",
@@ -64,6 +71,11 @@ class InferenceServiceSpec(ApiModel):
     stopped: bool = Field(False, description="Take all pods away. false brings the service back.")
     resources: Resources = Field(default_factory=Resources, description="What each replica asks for.")
     template: PodTemplate = Field(default_factory=PodTemplate, description="Overrides for the replicas' pods.")
+
+    @property
+    def lora(self) -> Lora | None:
+        """Room for adapters, if there is any."""
+        return self.engine_args.lora or (Lora() if self.adapters else None)
 
 
 class ReplicaCounts(StatusModel):
@@ -132,7 +144,7 @@ class InferenceServiceStatus(StatusModel):
     message: str = Field("", description="Why, and what to do, in one sentence.")
     conditions: list[Condition] = Field(
         [],
-        description="InputsReady, EngineReady, RouterReady, Available, Progressing, Degraded.",
+        description="InputsReady, EngineReady, RouterReady, AdaptersReady (where there are adapters), Available, Progressing, Degraded.",
         json_schema_extra=keyed_by("type"),
     )
     url: str = Field("", description="Base URL for OpenAI clients inside the cluster.")
@@ -145,5 +157,8 @@ class InferenceServiceStatus(StatusModel):
     update_revision: str = Field("", description="Revision that the spec asks for.")
     failed_revision: FailedRevision | None = Field(None, description="Revision that was rolled back.")
     model: ServedModelStatus | None = Field(None, description="The model as it is pinned.")
+    adapters: list[AdapterStatus] = Field(
+        [], description="The adapters as they are.", json_schema_extra=keyed_by("name")
+    )
     scaling: ScalingStatus = Field(default_factory=ScalingStatus, description="What the autoscaler did.")
     performance: Performance = Field(default_factory=Performance, description="What the engines measured.")

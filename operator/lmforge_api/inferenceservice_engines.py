@@ -18,7 +18,8 @@ _VLLM_ARGUMENTS = (
     "model", "served-model-name", "host", "port", "uds", "api-key", "ssl-keyfile", "ssl-certfile", "root-path",
     "shutdown-timeout", "revision", "max-model-len", "dtype", "gpu-memory-utilization", "quantization",
     "enable-prefix-caching", "no-enable-prefix-caching", "enable-chunked-prefill", "no-enable-chunked-prefill",
-    "speculative-config", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
+    "speculative-config", "enable-lora", "no-enable-lora", "max-lora-rank", "max-loras", "max-cpu-loras", "lora-modules",
+    "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
 )  # fmt: skip
 _LLAMACPP_ARGUMENTS = (
     "model", "model-url", "hf-repo", "hf-file", "models-dir", "models-preset", "alias", "host", "port", "reuse-port",
@@ -31,6 +32,11 @@ _TENSORRT_ARGUMENTS = (
     "max-seq-len", "tp-size", "tensor-parallel-size", "pp-size", "pipeline-parallel-size", "free-gpu-memory-fraction",
     "kv-cache-free-gpu-memory-fraction", "enable-chunked-prefill",
 )  # fmt: skip
+
+_NO_ADAPTERS = {
+    "adapters": "it can't be given any while it runs. Leave them out, or write engine: vllm",
+    "engineArgs.lora": "it can't be given adapters while it runs. Leave it out, or write engine: vllm",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
             "than the accelerator's memory",
             "engineArgs.chunkedPrefill": "it always cuts prompts into batches. Leave it out, or write extra.batch-size",
             "parallelism.data": "a pod holds one copy of the model. Write data: 1, and more replicas",
+            **_NO_ADAPTERS,
             "autoscaling.targets.ttftMs": "it doesn't measure the time to the first token. Leave it out: "
             "waitingRequests and runningRequests decide",
         },
@@ -85,6 +92,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
         lacks={
             "engineArgs.quantization": "it does what the model's own files say. Leave it out, or serve a model that is "
             "quantised already",
+            **_NO_ADAPTERS,
             "parallelism.data": "a pod holds one copy of the model. Write data: 1, and more replicas",
         },
     ),
@@ -93,6 +101,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
 _SAID = {
     "engineArgs.dtype": "self.engineArgs.dtype != 'auto'",
     "engineArgs.prefixCaching": "!self.engineArgs.prefixCaching",
+    "adapters": "self.adapters.size() > 0",
     "parallelism.data": "self.parallelism.data > 1",
     "autoscaling.targets.ttftMs": "has(self.autoscaling) && has(self.autoscaling.targets.ttftMs)",
 }

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from lmforge_api.base import ApiModel, Rule
 from lmforge_api.common import Name, ObjectRef
+from lmforge_api.inferenceservice_adapters import Lora
 from lmforge_api.uris import Uri
 
 _ARGUMENT = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
@@ -89,6 +90,10 @@ class EngineArgs(ApiModel):
     prefix_caching: bool = Field(True, description="Reuse the KV cache of prompts that begin alike.")
     chunked_prefill: bool | None = Field(None, description="Cut long prompts into pieces that run beside decoding.")
     speculative: Speculative | None = Field(None, description="Guess several tokens and check them at once.")
+    lora: Lora | None = Field(
+        None,
+        description="Take adapters. Turning this on or off makes a new revision, adding and removing adapters then doesn't. Default: on, with its defaults, while there are spec.adapters.",
+    )
     extra: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
         {},
         max_length=64,

@@ -89,6 +89,12 @@ def not_from_itself(kind: str) -> Rule:
     )
 
 
+ADAPTERS_HAVE_NAMES_OF_THEIR_OWN = Rule(
+    "!self.spec.adapters.exists(adapter, adapter.name == self.metadata.name)",
+    "spec.adapters has an adapter {self.metadata.name}, which is the name of the service and its model: give it another",
+    path=".spec.adapters",
+)
+
 AGE = Column("Age", ".metadata.creationTimestamp", "Time since it was created.", type="date")
 
 RUN_COLUMNS = (
@@ -140,7 +146,7 @@ KINDS: tuple[Kind, ...] = (
         spec=InferenceServiceSpec,
         status=InferenceServiceStatus,
         columns=SERVICE_COLUMNS,
-        rules=NAME_RULES,
+        rules=(*NAME_RULES, ADAPTERS_HAVE_NAMES_OF_THEIR_OWN),
         scale=Scale(),
     ),
 )

@@ -20,6 +20,9 @@ def _walk(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
             if name == "from" and "kind" in value and "name" in value:
                 yield value["kind"], value["name"]
             yield from _walk(value)
+        elif isinstance(value, list):
+            for each in value:
+                yield from _walk(each if isinstance(each, dict) else {})
         elif isinstance(value, str) and value.startswith("pvc://"):
             yield PERSISTENT_VOLUME_CLAIMS.kind, urlsplit(value).netloc
 

@@ -125,7 +125,8 @@ class ReportServer:
             raise Refused(403, "forbidden", f"{caller.pod} is not a gateway of {key}")
         report = report.model_copy(update={"pod": caller.pod})
         self._wake(key, self._demand.record(uid, report, received=self._now()))
-        return DemandReply(ready=sum(pod.serves for pod in read_replicas(self._pods.owned_by(uid))))
+        ready = sum(pod.serves for pod in read_replicas(self._pods.owned_by(uid)))
+        return DemandReply(ready=ready, adapters=_adapters(self._object_of(key)))
 
     async def _identified(self, request: web.Request) -> tuple[Key, Caller]:
         place = request.match_info
@@ -161,6 +162,10 @@ class ReportServer:
         if pod is None or pod["metadata"]["uid"] != caller.pod_uid or labels.get(OWNER_UID) != uid:
             raise Refused(403, "forbidden", f"{caller.pod} is not a pod of {key}")
         return uid, labels
+
+
+def _adapters(service: Manifest | None) -> list[str]:
+    return [adapter["name"] for adapter in (service or {}).get("spec", {}).get("adapters") or ()]
 
 
 def _milestones(report: ProgressReport) -> tuple[object, ...]:

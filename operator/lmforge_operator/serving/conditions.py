@@ -1,11 +1,14 @@
 """Conditions of a service: for programs, `kubectl wait` and Argo CD."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmforge_api.common import Condition
+from lmforge_api.inferenceservice_adapters import AdapterStatus
 from lmforge_operator.engine.conditions import set_condition
 from lmforge_operator.labels import ConditionType, Reason
 from lmforge_operator.pods.holdups import Finding, sentence
+from lmforge_operator.serving.adapters.words import first_problem
 from lmforge_operator.serving.rollout import Plan
 from lmforge_operator.serving.service import Serving
 
@@ -20,7 +23,13 @@ class _Said:
 
 
 def conditions_of(
-    serving: Serving, share: Plan, degraded: Finding | None, *, wanted: int, message: str
+    serving: Serving,
+    share: Plan,
+    degraded: Finding | None,
+    *,
+    wanted: int,
+    message: str,
+    adapters: Sequence[AdapterStatus] = (),
 ) -> list[Condition]:
     """All conditions; a time of transition is kept while the condition's status stays."""
     why_not = _Said(False, degraded.reason if degraded else _at_rest(serving, wanted), message)
@@ -34,6 +43,8 @@ def conditions_of(
         if degraded
         else _Said(False, "AsExpected"),
     }
+    if adapters:
+        said[ConditionType.ADAPTERS_READY] = _adapters(adapters)
     conditions: list[Condition] = [each for each in serving.status.conditions if each.type in said]
     for kind, each in said.items():
         new = Condition(
@@ -58,6 +69,11 @@ def _front(serving: Serving) -> _Said:
     if serving.spec.stopped:
         return _Said(False, Reason.STOPPED)
     return _Said(False, Reason.ROUTER_STARTING, "No pod of the router or the gateway is available yet.")
+
+
+def _adapters(adapters: Sequence[AdapterStatus]) -> _Said:
+    problem = first_problem(adapters)
+    return _Said(False, problem.reason, sentence(problem.message)) if problem else _Said(True, Reason.READY)
 
 
 def _available(serving: Serving, wanted: int) -> _Said | None:

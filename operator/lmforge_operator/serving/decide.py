@@ -11,6 +11,7 @@ from lmforge_operator.engine.conditions import timestamp
 from lmforge_operator.labels import Role
 from lmforge_operator.pods.holdups import sentence
 from lmforge_operator.serving import autoscaler, story, trouble
+from lmforge_operator.serving.adapters.words import settled as adapters_settled
 from lmforge_operator.serving.autoscaler import Fleet, History
 from lmforge_operator.serving.rollout import Plan, plan
 from lmforge_operator.serving.service import Decision, Serving
@@ -49,7 +50,10 @@ def decide(serving: Serving) -> Decision:
         serving, share, wanted=scale.replicas, held_back=scale.held_back, failed=failed, steps=_steps(serving, scale)
     )
     front = _front(serving)
-    return Decision(status, share, front, scale.history, _look_again(serving, share, scale, front))
+    look_again = _look_again(serving, share, scale, front)
+    if look_again is not None and not adapters_settled(status.adapters):
+        look_again = min(look_again, MOVING_SECONDS)
+    return Decision(status, share, front, scale.history, look_again)
 
 
 def failure(serving: Serving) -> FailedRevision | None:

@@ -3,12 +3,13 @@
 Its pod template never changes: another template is another revision. Only the number of replicas does.
 """
 
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from lmforge_operator import labels
-from lmforge_operator.inputs.uris import CLAIM_MOUNTS
+from lmforge_operator.inputs.uris import claims_of
 from lmforge_operator.pods import spec as pods
+from lmforge_operator.serving.adapters import config as adapters
 from lmforge_operator.serving.engines import Engine, Task
 from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, WARM_UP_SECONDS
 from lmforge_operator.serving.names import Owner
@@ -21,10 +22,19 @@ MARGIN_SECONDS = 15
 
 
 def deployment(
-    owner: Owner, revision: str, engine: Engine, task: Task, settings: Settings, *, model_uri: str, replicas: int
+    owner: Owner,
+    revision: str,
+    engine: Engine,
+    task: Task,
+    settings: Settings,
+    *,
+    model_uri: str,
+    claims: Sequence[str] = (),
+    replicas: int,
 ) -> Manifest:
-    """The revision's Deployment."""
+    """The revision's Deployment. `claims` are mounted besides the model's."""
     wanted = owner.revision_labels(revision)
+    takes = {labels.ADAPTERS: "true"} if task.spec.lora else {}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -40,24 +50,24 @@ def deployment(
             "selector": {"matchLabels": wanted},
             "template": {
                 "metadata": {
-                    "labels": {**task.spec.template.labels, **owner.labels, **wanted},
+                    "labels": {**task.spec.template.labels, **owner.labels, **wanted, **takes},
                     "annotations": task.spec.template.annotations,
                 },
-                "spec": _pod_spec(owner, engine, task, settings, model_uri=model_uri),
+                "spec": _pod_spec(owner, engine, task, settings, (*claims_of([model_uri], store_claim=""), *claims)),
             },
         },
     }
 
 
-def _pod_spec(owner: Owner, engine: Engine, task: Task, settings: Settings, *, model_uri: str) -> Manifest:
+def _pod_spec(owner: Owner, engine: Engine, task: Task, settings: Settings, claims: Sequence[str]) -> Manifest:
     template = task.spec.template
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": UNNOTICED_SECONDS + task.spec.drain_seconds + MARGIN_SECONDS,
         "securityContext": pods.pod_security(settings.pods.run_as_user),
-        "containers": [_container(engine, task, settings, model_uri=model_uri)],
-        "volumes": _volumes(task, model_uri),
+        "containers": [_container(engine, task, settings, claims)],
+        "volumes": _volumes(owner, task, claims),
         "tolerations": [*pods.node_loss_tolerations(), *settings.pods.tolerations, *template.tolerations],
         "affinity": template.affinity or _apart(owner),
     }
@@ -69,7 +79,7 @@ def _pod_spec(owner: Owner, engine: Engine, task: Task, settings: Settings, *, m
     return spec | {key: value for key, value in optional.items() if value}
 
 
-def _container(engine: Engine, task: Task, settings: Settings, *, model_uri: str) -> Manifest:
+def _container(engine: Engine, task: Task, settings: Settings, claims: Sequence[str]) -> Manifest:
     health = {"httpGet": {"path": engine.health_path, "port": "http"}, "timeoutSeconds": 5}
     container: Manifest = {
         "name": CONTAINER,
@@ -84,7 +94,7 @@ def _container(engine: Engine, task: Task, settings: Settings, *, model_uri: str
         "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6},
         "lifecycle": {"preStop": _before_the_end(engine, task)},
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _mounts(model_uri),
+        "volumeMounts": _mounts(task, claims),
     }
     return container | pods.environment(task.spec.template, engine.environment(task).items())
 
@@ -106,26 +116,22 @@ def _before_the_end(engine: Engine, task: Task) -> Manifest:
     return {"exec": {"command": list(engine.drain(task))}}
 
 
-def _mounts(model_uri: str) -> list[Manifest]:
-    mounts: list[Manifest] = [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}]
-    if claim := _claim(model_uri):
-        mounts.append({"name": "model", "mountPath": f"{CLAIM_MOUNTS}/{claim}", "readOnly": True})
-    return mounts
+def _mounts(task: Task, claims: Sequence[str]) -> list[Manifest]:
+    return [
+        {"name": "shm", "mountPath": "/dev/shm"},
+        {"name": "tmp", "mountPath": "/tmp"},
+        *pods.claim_mounts(claims),
+        *([adapters.mount()] if task.spec.lora else []),
+    ]
 
 
-def _volumes(task: Task, model_uri: str) -> list[Manifest]:
-    volumes: list[Manifest] = [
+def _volumes(owner: Owner, task: Task, claims: Sequence[str]) -> list[Manifest]:
+    return [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": task.spec.resources.shared_memory}},
         {"name": "tmp", "emptyDir": {}},
+        *pods.claim_volumes(claims),
+        *([adapters.volume(owner)] if task.spec.lora else []),
     ]
-    if claim := _claim(model_uri):
-        volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
-    return volumes
-
-
-def _claim(uri: str) -> str:
-    parts = urlsplit(uri)
-    return parts.netloc if parts.scheme == "pvc" else ""
 
 
 def _apart(owner: Owner) -> Manifest:

@@ -5,6 +5,7 @@ from typing import Any
 
 from lmforge_api.inferenceservice import InferenceServiceStatus
 from lmforge_operator.engine.events import Event
+from lmforge_operator.labels import Reason
 
 _OF_NOTE = ("Ready", "Idle", "Stopped")
 
@@ -22,6 +23,10 @@ def between(before: Mapping[str, Any], after: InferenceServiceStatus) -> Iterato
     for step in after.scaling.last[-1:]:
         if step.wire() != steps:
             yield Event("Normal", "Scaled", f"From {step.from_} to {step.to} replicas: {step.why}.")
+    former_words = {each["name"]: each.get("message", "") for each in before.get("adapters") or ()}
+    for adapter in after.adapters:
+        if adapter.message and adapter.message != former_words.get(adapter.name):
+            yield Event("Warning", Reason.ADAPTER_FAILED, f"Adapter {adapter.name}: {adapter.message}")
     changed = (after.phase, after.reason) != (before.get("phase"), before.get("reason"))
     if changed and after.phase == "Degraded":
         yield Event("Warning", after.reason, after.message)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from lmforge_operator.serving.adapters.book import AdapterBook
 from lmforge_operator.serving.autoscaler import History
 from lmforge_operator.serving.demand import DemandBook
 from lmforge_operator.serving.load import LoadBook
@@ -14,6 +15,7 @@ class Memory:
 
     loads: LoadBook = field(default_factory=LoadBook)
     demand: DemandBook = field(default_factory=DemandBook)
+    adapters: AdapterBook = field(default_factory=AdapterBook)
     scaling: dict[str, History] = field(default_factory=dict)
     _shown: dict[str, datetime] = field(default_factory=dict)
 
@@ -29,5 +31,6 @@ class Memory:
         """The service is gone."""
         self.loads.forget(uid)
         self.demand.forget(uid)
+        self.adapters.forget(uid)
         self.scaling.pop(uid, None)
         self._shown.pop(uid, None)

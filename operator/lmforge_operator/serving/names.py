@@ -30,6 +30,11 @@ class Owner(owner.Owner):
         return f"{self.name}-inspect-{digest(uri)}"
 
     @property
+    def adapters(self) -> str:
+        """The ConfigMap of its adapters."""
+        return f"{self.name}-adapters"
+
+    @property
     def url(self) -> str:
         """What OpenAI clients take as their base URL."""
         return f"http://{self.name}.{self.namespace}.svc/v1"

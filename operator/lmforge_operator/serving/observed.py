@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lmforge_operator.labels import REVISION, ROLE, TEMPLATE_HASH, Role
+from lmforge_operator.labels import ADAPTERS, REVISION, ROLE, TEMPLATE_HASH, Role
 from lmforge_operator.pods.state import PodState, first_container, read_pod, timestamp
 
 Manifest = Mapping[str, Any]
@@ -19,6 +19,7 @@ class ReplicaSeen(PodState):
     revision: str
     created_at: datetime
     address: str = ""
+    takes_adapters: bool = False
     restarts: int = 0
     last_exit_code: int | None = None
     last_exit_reason: str = ""
@@ -115,6 +116,7 @@ def _replica(manifest: Manifest) -> ReplicaSeen:
         **vars(read_pod(manifest)),
         revision=meta["labels"].get(REVISION, ""),
         created_at=timestamp(meta["creationTimestamp"]),
+        takes_adapters=ADAPTERS in meta["labels"],
         address=(manifest.get("status") or {}).get("podIP", ""),
         restarts=int(container.get("restartCount") or 0),
         last_exit_code=ended.get("exitCode"),

@@ -51,8 +51,7 @@ def targets(context: Context) -> Iterator[Target]:
         uid = manifest["metadata"]["uid"]
         for pod in read_replicas(context.pods.owned_by(uid)):
             if pod.serves and pod.address:
-                url = f"http://{_host(pod.address)}:{engine.port}{engine.metrics_path}"
-                yield Target(uid, pod.name, url, engine)
+                yield Target(uid, pod.name, url_of(pod.address, engine.port) + engine.metrics_path, engine)
 
 
 async def _ask(context: Context, session: aiohttp.ClientSession, target: Target) -> None:
@@ -67,5 +66,6 @@ async def _ask(context: Context, session: aiohttp.ClientSession, target: Target)
     context.memory.loads.record(target.uid, target.pod, load, now=context.now())
 
 
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+def url_of(address: str, port: int) -> str:
+    """Where a pod of that address listens."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

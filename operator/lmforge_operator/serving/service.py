@@ -8,9 +8,11 @@ from lmforge_api.common import Ancestor, ModelShape
 from lmforge_api.inferenceservice import InferenceServiceSpec, InferenceServiceStatus
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods.state import PodState
+from lmforge_operator.serving.adapters.replica import ReplicaAdapters
+from lmforge_operator.serving.adapters.wanted import Adapter
 from lmforge_operator.serving.autoscaler import Held, History
 from lmforge_operator.serving.load import Load
-from lmforge_operator.serving.observed import FrontSeen, RevisionSeen
+from lmforge_operator.serving.observed import FrontSeen, ReplicaSeen, RevisionSeen
 from lmforge_operator.serving.rollout import Plan
 from lmforge_operator.serving.trouble import Struggle
 
@@ -73,6 +75,9 @@ class Serving:
     history: History | None = None
     hears_demand: bool = True
     """Whether gateways can tell the operator of the requests that they hold."""
+    adapters: tuple[Adapter, ...] = ()
+    replica_adapters: Mapping[str, ReplicaAdapters] = field(default_factory=dict)
+    """By the replicas' names."""
     measure: bool = True
     """Whether it is time to show what was measured."""
 
@@ -86,6 +91,10 @@ class Serving:
         """Those among them that the spec asks for: nothing else is ever called ready."""
         seen = self.revisions.get(self.update)
         return seen.ready if seen else 0
+
+    @property
+    def taking_requests(self) -> tuple[ReplicaSeen, ...]:
+        return tuple(pod for revision in self.revisions.values() for pod in revision.pods if pod.serves)
 
     @property
     def loading(self) -> int:

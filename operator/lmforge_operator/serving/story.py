@@ -10,9 +10,11 @@ from lmforge_api.inferenceservice import (
     ServedModelStatus,
     ServicePhase,
 )
+from lmforge_api.inferenceservice_adapters import AdapterStatus
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods.holdups import Finding, container_config, image_pull, sentence, unschedulable
 from lmforge_operator.serving import trouble
+from lmforge_operator.serving.adapters.words import statuses
 from lmforge_operator.serving.conditions import conditions_of
 from lmforge_operator.serving.load import Load
 from lmforge_operator.serving.rollout import Plan
@@ -35,12 +37,13 @@ def status_of(
     degraded = _degraded(serving, share, failed)
     phase, reason, message = _words(serving, share, degraded, wanted=wanted, held_back=held_back)
     ready = serving.up_to_date
+    adapters = adapter_statuses(serving)
     return InferenceServiceStatus(
         observed_generation=serving.generation,
         phase=phase,
         reason=reason,
         message=message,
-        conditions=conditions_of(serving, share, degraded, wanted=wanted, message=message),
+        conditions=conditions_of(serving, share, degraded, wanted=wanted, message=message, adapters=adapters),
         url=serving.url,
         ready=f"{ready}/{wanted}",
         replicas=ReplicaCounts(
@@ -55,9 +58,15 @@ def status_of(
         update_revision=serving.update,
         failed_revision=failed,
         model=_model(serving),
+        adapters=adapters,
         scaling=ScalingStatus(last=steps),
         performance=_performance(serving.load) if serving.measure else serving.status.performance,
     )
+
+
+def adapter_statuses(serving: Serving) -> list[AdapterStatus]:
+    """The adapters, as far as replicas that take requests have them."""
+    return statuses(serving.adapters, serving.taking_requests, serving.replica_adapters, serving.status.adapters)
 
 
 def _served(serving: Serving, revision: str) -> bool:

@@ -86,6 +86,10 @@ def _lacks(engine: Fields, change: Fields, instead: str, field: str) -> Refused:
 
 _ONE_COPY = "a pod holds one copy of the model. Write data: 1, and more replicas"
 
+_LEGAL = {"name": "legal", "uri": "pvc://models/legal"}
+_NO_ADAPTERS = "it can't be given any while it runs. Leave them out, or write engine: vllm"
+_NO_LORA = "it can't be given adapters while it runs. Leave it out, or write engine: vllm"
+
 ENGINES = (
     Refused("a GGUF file under vllm", _uri("pvc://models/tiny.GGUF"), _GGUF % "vllm", "model.uri"),
     _on(ON_TENSORRT, "a GGUF file", _uri("pvc://models/tiny.gguf"), _GGUF % "tensorrt", "model.uri"),
@@ -128,6 +132,10 @@ ENGINES = (
         "it doesn't measure the time to the first token. Leave it out: waitingRequests and runningRequests decide",
         "autoscaling.targets.ttftMs",
     ),
+    _lacks(ON_LLAMACPP, {"adapters": [_LEGAL]}, _NO_ADAPTERS, "adapters"),
+    _lacks(ON_TENSORRT, {"adapters": [_LEGAL]}, _NO_ADAPTERS, "adapters"),
+    _lacks(ON_LLAMACPP, {"engineArgs": {"lora": {}}}, _NO_LORA, "engineArgs.lora"),
+    _lacks(ON_TENSORRT, {"engineArgs": {"lora": {}}}, _NO_LORA, "engineArgs.lora"),
     _on(
         ON_LLAMACPP,
         "two ways to split",
@@ -307,13 +315,67 @@ GATEWAY = (
     ),
 )
 
+
+def _adapter(**fields: object) -> Fields:
+    return {"adapters": [{"name": "legal", **fields}]}
+
+
+ADAPTERS = (
+    Refused(
+        "an adapter from nowhere",
+        _adapter(),
+        "adapter legal needs exactly one of from (a FineTune) or uri (a directory with adapter_config.json)",
+        "adapters[0]",
+    ),
+    Refused(
+        "an adapter from a kind that makes whole models",
+        _adapter(**{"from": {"kind": "TrainingJob", "name": "tiny"}}),
+        "adapter legal can't come from a TrainingJob, which makes whole models: name a FineTune, or write a uri",
+        "adapters[0].from.kind",
+    ),
+    Refused(
+        "an adapter of the hub",
+        _adapter(uri="hf://org/name"),
+        "adapter legal is loaded from pvc:// or file:// (inside the image): copy it to a claim, and write "
+        "pvc://<claim>/<path>",
+        "adapters[0].uri",
+    ),
+    Refused(
+        "an adapter with a bad name", {"adapters": [{**_LEGAL, "name": "a b"}]}, "should match", "adapters[0].name"
+    ),
+    Refused(
+        "two adapters of one name", {"adapters": [_LEGAL, _LEGAL]}, 'Duplicate value: {"name":"legal"}', "adapters[1]"
+    ),
+    Refused(
+        "less room than is used at once",
+        {"engineArgs": {"lora": {"maxActive": 8, "maxLoaded": 4}}},
+        "engineArgs.lora.maxLoaded 4 is less than maxActive 8: write at least that",
+        "engineArgs.lora.maxLoaded",
+    ),
+    Refused(
+        "an odd rank", {"engineArgs": {"lora": {"maxRank": 17}}}, "Unsupported value: 17", "engineArgs.lora.maxRank"
+    ),
+    Refused(
+        "adapters by the engine's own argument",
+        {"engineArgs": {"extra": {"lora-modules": "a=b"}}},
+        "engineArgs.extra can't set what the operator sets itself",
+        "engineArgs.extra",
+    ),
+    Refused(
+        "an adapter with the model's name",
+        {"adapters": [{**_LEGAL, "name": "chat"}]},
+        "spec.adapters has an adapter chat, which is the name of the service and its model: give it another",
+        "adapters",
+    ),
+)
+
 BOUNDS = (
     Refused("an unknown engine", {"engine": "triton"}, 'Unsupported value: "triton"', "engine"),
     Refused("no drain", {"drainSeconds": 0}, "should be greater than or equal to 1", "drainSeconds"),
     Refused("no surge", {"rollout": {"surge": 0}}, "should be greater than or equal to 1", "rollout.surge"),
 )
 
-REFUSED = (*MODEL, *ENGINES, *SIZE, *SCALE, *GATEWAY, *BOUNDS)
+REFUSED = (*MODEL, *ENGINES, *SIZE, *SCALE, *GATEWAY, *ADAPTERS, *BOUNDS)
 
 ACCEPTED: dict[str, Fields] = {
     "the smallest": {},
@@ -340,6 +402,11 @@ ACCEPTED: dict[str, Fields] = {
         "parallelism": {"pipeline": 2},
     },
     "TensorRT-LLM": {**ON_TENSORRT, "engineArgs": {"dtype": "bfloat16", "extra": {"max-batch-size": "64"}}},
+    "adapters": {
+        "adapters": [_LEGAL, {"name": "Tone_v1.2", "from": {"kind": "FineTune", "name": "tone"}}],
+        "engineArgs": {"lora": {"maxRank": 64}},
+    },
+    "room for adapters": {"engineArgs": {"lora": {}}},
     "fixed replicas": {"replicas": 0},
     "from zero": {"autoscaling": {"minReplicas": 0, "maxReplicas": 4, "targets": {"ttftMs": 500}}},
     "an external autoscaler": {"replicas": 1, "autoscaling": {"engine": "external", "maxReplicas": 4}},

@@ -27,6 +27,7 @@ from lmforge_operator.serving.demand import DemandBook
 
 pytestmark = pytest.mark.integration
 
+LEGAL = {"name": "legal", "uri": "pvc://models/legal"}
 SERVICE = "lmforge-reports.lmforge-system.svc"
 
 
@@ -110,7 +111,7 @@ class World:
 
     async def serve(self, kube: Kube, name: str) -> None:
         """An InferenceService with a gateway pod, a ready engine and one that loads."""
-        made = await kube.create(INFERENCE_SERVICES, inference_service(self.namespace, name))
+        made = await kube.create(INFERENCE_SERVICES, inference_service(self.namespace, name, adapters=[LEGAL]))
         assert made is not None
         self.objects[Key("InferenceService", self.namespace, name)] = made
         await self.add_pod(kube, f"{name}-gateway", owner=made, labels={ROLE: "gateway"})
@@ -227,7 +228,7 @@ async def test_a_gateways_demand_is_taken_and_answered_with_the_replicas_that_ar
     world: World, kube: Kube, leader: Replica
 ) -> None:
     await world.serve(kube, "chat")
-    assert await world.demand(leader, "chat", "chat-gateway", waiting=2) == (200, '{"ready":1}')
+    assert await world.demand(leader, "chat", "chat-gateway", waiting=2) == (200, '{"ready":1,"adapters":["legal"]}')
     key = Key("InferenceService", world.namespace, "chat")
     held = leader.demand.held(world.objects[key]["metadata"]["uid"], now=datetime.now(UTC))
     assert held is not None

@@ -1,22 +1,17 @@
 """The real operator process and a real API server; the test plays the Deployment controller, kubelets and engines."""
 
 import asyncio
-import socket
 import ssl
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-import yaml
 from aiohttp import web
 from apiserver import ApiServer
 from cluster_player import ClusterPlayer, Manifest
-from real_api import eventually, inference_service, new_namespace, open_kube
+from operator_process import HOST, Operator, condition, serve
+from real_api import eventually, inference_service
 
 from lmforge_api.inspection import Inspection
 from lmforge_operator.kube.resources import (
@@ -33,77 +28,8 @@ from lmforge_operator.kube.resources import (
 
 pytestmark = pytest.mark.integration
 
-HOST = "lmforge-reports.lmforge-system.svc"
 ENGINE = "127.77.0.1"
 """A loopback address of the test's own: engines listen on port 8000."""
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A running operator and where it works."""
-
-    namespace: str
-    port: int
-    authority: Path
-    log: Path
-
-
-@pytest.fixture(scope="module")
-def operator(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    folder = tmp_path_factory.mktemp("serving")
-    namespace = new_namespace(api_server, "serving")
-    api_server.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "default"}})
-    authority = api_server.control_plane.authority
-    identity = authority.sign("serving", user="reports", hosts=[HOST])
-    (folder / "tls.crt").write_bytes(identity.certificate.read_bytes())
-    (folder / "tls.key").write_bytes(identity.key.read_bytes())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    reports = {"serviceUrl": f"https://{HOST}:{port}", "address": "127.0.0.1", "port": port}
-    settings = {
-        "httpAddress": "127.0.0.1",
-        "httpPort": 0,
-        "leaderElection": {"enabled": False},
-        "reports": reports | {"certDir": str(folder), "caPath": str(authority.certificate)},
-        "queue": {"minimumIntervalSeconds": 0.05, "patienceSeconds": 0.05},
-        "statusIntervalSeconds": 0.2,
-    }
-    (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
-    log = folder / "operator.log"
-    command = ["-m", "lmforge_operator", "--settings", folder / "settings.yaml", "--kubeconfig", api_server.kubeconfig]
-    with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, *map(str, command), "-n", namespace], stdout=output, stderr=output)
-    try:
-        yield Operator(namespace, port, authority.certificate, log)
-    finally:
-        process.kill()
-        process.wait()
-        print(log.read_text())  # pytest shows it when a test failed
-
-
-@pytest.fixture
-async def player(api_server: ApiServer, operator: Operator) -> AsyncIterator[ClusterPlayer]:
-    async with open_kube(api_server) as kube:
-        player = ClusterPlayer(kube, operator.namespace)
-        playing = asyncio.create_task(player.play())
-        yield player
-        playing.cancel()
-        with suppress(asyncio.CancelledError):
-            await playing
-
-
-async def serve(player: ClusterPlayer, name: str, *, ready: int = 1, **spec: object) -> str:
-    """A service whose first revision is up; gives that revision."""
-    await player.kube.create(INFERENCE_SERVICES, inference_service(player.namespace, name, **spec))
-    revision: str = (await player.until(name, phase="Loading"))["updateRevision"]
-    await player.all_ready(revision, ready)
-    await player.until(name, phase="Ready", currentRevision=revision)
-    return revision
-
-
-def condition(status: Manifest, kind: str) -> tuple[str, str]:
-    found = next(each for each in status["conditions"] if each["type"] == kind)
-    return found["status"], found["reason"]
 
 
 async def test_a_service_gets_engines_a_router_and_a_url_and_is_available_once_an_engine_is_ready(

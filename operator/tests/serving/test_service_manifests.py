@@ -179,6 +179,34 @@ def test_what_replicas_are_made_from_makes_a_new_revision(changes: Manifest) -> 
     assert name(**changes) != name()
 
 
+LEGAL = {"name": "legal", "uri": "pvc://models/legal"}
+TONE = {"name": "tone", "uri": "pvc://models/tone"}
+
+
+def test_the_first_adapter_makes_a_new_revision_and_further_ones_do_not() -> None:
+    assert name(adapters=[LEGAL]) != name()
+    assert name(adapters=[LEGAL, TONE]) == name(adapters=[TONE]) == name(engineArgs={"lora": {}})
+    assert name(adapters=[LEGAL], engineArgs={"lora": {"maxRank": 64}}) != name(adapters=[LEGAL])
+    assert name(adapters=[LEGAL, {**TONE, "uri": "pvc://elsewhere/tone"}]) != name(adapters=[LEGAL])
+
+
+def test_a_replica_with_room_for_adapters_mounts_where_they_lie_and_loads_them_before_it_is_ready() -> None:
+    pod = desired(adapters=[LEGAL]).revision(replicas=1)["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert "--enable-lora --max-lora-rank 16 --max-loras 4 --max-cpu-loras 16" in " ".join(container["command"])
+    assert variables(adapters=[LEGAL])["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"] if mount.get("readOnly")}
+    assert mounts == {"/mnt/pvc/models", "/mnt/pvc/lmforge-store", "/etc/lmforge-adapters"}
+    program = container["startupProbe"]["exec"]["command"][2]
+    assert ast.parse(program)
+    assert program.index("/etc/lmforge-adapters/adapters.json") < program.index("/v1/completions")
+    assert pod["metadata"]["labels"]["lmforge.dev/adapters"] == "true"
+    config = desired(adapters=[LEGAL]).adapters()
+    assert config is not None
+    assert json.loads(config["data"]["adapters.json"]) == {"legal": "/mnt/pvc/models/legal"}
+    assert desired().adapters() is None
+
+
 def test_a_new_image_of_the_chart_is_a_new_revision() -> None:
     newer = SETTINGS.model_copy(update={"images": Images(vllm="vllm:2")})
     assert desired(settings=newer).revision(replicas=1)["metadata"]["name"] != name()
@@ -232,6 +260,9 @@ def test_a_gateway_is_replaced_when_it_is_told_something_else_and_else_stays() -
 
     assert identity() == identity()
     assert identity() != identity(accessLog=True)
+    with_adapters = desired(gateway={}, adapters=[LEGAL]).gateway()
+    assert with_adapters is not None
+    assert with_adapters["metadata"]["labels"]["lmforge.dev/template-hash"] == identity()
 
 
 def test_a_stopped_service_keeps_its_parts_without_pods() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from aiohttp import web
 from engine_stub import Engine
-from gateways import CHAT, gateway, until
+from gateways import CHAT, MODEL, gateway, until
 
-from lmforge_api.gateway_run import DemandReport
+from lmforge_api.gateway_run import DemandReply, DemandReport
 from lmforge_workloads.serve.gateway.demand import Demand
 
 
@@ -24,12 +24,14 @@ class Operator:
     reports: list[DemandReport] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     ready: int | None = None
+    adapters: list[str] | None = None
     status: int = 200
 
     async def take(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers["Authorization"])
         self.reports.append(DemandReport.model_validate_json(await request.read()))
-        return web.json_response({} if self.ready is None else {"ready": self.ready}, status=self.status)
+        reply = DemandReply(ready=self.ready, adapters=self.adapters)
+        return web.json_response(reply.wire(), status=self.status)
 
 
 def certified(directory: Path) -> tuple[Path, Path]:
@@ -76,6 +78,27 @@ async def test_a_request_that_has_to_wait_wakes_the_service(engine: Engine, tmp_
         await until(lambda: hears.reports[-1].waiting == 0, what="and that it waits no more")
     assert hears.reports[-1].total == 1
     assert set(hears.tokens) == {"Bearer projected"}
+
+
+async def test_adapters_that_come_and_go_are_heard_of_without_a_restart(engine: Engine, tmp_path: Path) -> None:
+    async with (
+        operator(tmp_path) as (hears, target),
+        gateway(engine, demand=target, adapters=["legal"]) as running,
+        running.client() as client,
+    ):
+
+        async def models() -> list[str]:
+            await running.post(CHAT)  # so that it reports
+            return [model.id async for model in client.models.list()]
+
+        async def told(*names: str) -> bool:
+            return await models() == [MODEL, *names]
+
+        assert await told("legal")
+        hears.adapters = ["legal", "tone"]
+        await until(lambda: told("legal", "tone"), what="the new adapter is listed")
+        hears.adapters = []
+        await until(told, what="none is listed")
 
 
 async def test_demand_is_told_while_there_is_any_and_then_no_more(engine: Engine, tmp_path: Path) -> None:

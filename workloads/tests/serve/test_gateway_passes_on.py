@@ -1,6 +1,7 @@
 """What the gateway passes on: the official client's calls, and bytes as they are."""
 
 import json
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -101,6 +102,17 @@ async def test_models_are_told_without_asking_an_engine(engine: Engine) -> None:
         assert (await client.models.retrieve("legal")).owned_by == "demo/helpdesk"
         missing = await running.get("/v1/models/gpt-5")
     assert (missing.status, missing.error["code"]) == (404, "model_not_found")
+
+
+async def test_an_adapter_that_a_replica_is_only_being_given_is_asked_for_again(engine: Engine) -> None:
+    engine.refuse = [replace(engine.manner, status=404, body=b'{"error": {"message": "not here"}}')] * 2
+    async with gateway(engine, adapters=["legal"]) as running:
+        assert (await running.post(CHAT | {"model": "legal"})).status == 200
+        assert len(engine.seen) == 3
+        engine.will(status=404, body=b'{"error": {"message": "not here"}}')
+        assert (await running.post(CHAT | {"model": "unknown"})).status == 404
+        assert len(engine.seen) == 4
+        assert (await running.post(CHAT | {"model": "legal"})).error["message"] == "not here"
 
 
 async def test_what_is_not_there_is_told_as_openai_does(engine: Engine) -> None:

@@ -7,6 +7,7 @@ from lmforge_api.gateway_run import GatewayRun
 from lmforge_operator.inputs.uris import in_pod
 from lmforge_operator.kinds.inferenceservice.observe import Service
 from lmforge_operator.serving import engine_pods, inspection
+from lmforge_operator.serving.adapters.config import config
 from lmforge_operator.serving.engines import ENGINES, Engine, Task
 from lmforge_operator.serving.front import common, gateway, router
 from lmforge_operator.serving.names import Owner
@@ -38,12 +39,17 @@ class Desired:
             task,
             self._settings,
             model_uri=model,
+            claims=self._service.claims,
             replicas=replicas,
         )
 
     def inspection(self) -> Manifest:
         """The Job that looks at a model's files."""
         return inspection.job(self.owner, self._service.spec, self._settings)
+
+    def adapters(self) -> Manifest | None:
+        """The ConfigMap of its adapters, if it takes any."""
+        return config(self.owner, self._service.serving.adapters) if self._service.spec.lora else None
 
     def service(self, role: str) -> Manifest:
         """The Service that clients talk to."""

@@ -12,6 +12,9 @@ from lmforge_operator.kinds.inferenceservice.model import find_model
 from lmforge_operator.labels import ROLE, Role
 from lmforge_operator.pods.state import read_pod
 from lmforge_operator.serving import inspection
+from lmforge_operator.serving.adapters.book import Wanted
+from lmforge_operator.serving.adapters.wanted import claims as adapter_claims
+from lmforge_operator.serving.adapters.wanted import find_adapters
 from lmforge_operator.serving.autoscaler import Held
 from lmforge_operator.serving.engines import ENGINES
 from lmforge_operator.serving.front import gateway
@@ -31,6 +34,13 @@ class Service:
     owner: Owner
     spec: InferenceServiceSpec
     serving: Serving
+    claims: tuple[str, ...]
+    """Mounted by replicas besides the model's, for adapters."""
+
+    @property
+    def wanted_adapters(self) -> Wanted | None:
+        """What replicas should have, where they take adapters."""
+        return Wanted(ENGINES[self.spec.engine], self.serving.adapters) if self.spec.lora else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +78,8 @@ def observe(
     replicas = read_replicas(children.pods)
     look = inspection.read(owner.inspection(inspection.place(spec)), jobs=children.jobs, made=children.pods)
     model = find_model(spec, status.model, lookup, has_claim, look)
+    adapters = find_adapters(spec, status.adapters, lookup, has_claim)
+    claims = adapter_claims(spec, adapters, has_claim, settings.store, model_uri=model.uri)
     wants_gateway = gateway.wanted(spec) is not None
     hears = settings.reports.service_url is not None
     serving = Serving(
@@ -78,7 +90,7 @@ def observe(
         model=model,
         url=owner.url,
         selector=owner.engine_selector,
-        update="" if model.waiting_for else _revision(owner, spec, model, settings),
+        update="" if model.waiting_for else _revision(owner, spec, model, claims, settings),
         revisions=read_revisions(children.deployments, replicas),
         draining=sum(pod.drains for pod in replicas),
         router=_part(children, Role.ROUTER, wanted=not spec.stopped),
@@ -88,23 +100,28 @@ def observe(
         held=memory.demand.held(owner.uid, now=now) if wants_gateway and hears else Held(),
         history=memory.scaling.get(owner.uid),
         hears_demand=hears,
+        adapters=adapters,
+        replica_adapters=memory.adapters.replicas(owner.uid, {pod.name for pod in replicas}),
         measure=memory.due(owner.uid, now, seconds=settings.status_interval_seconds),
     )
-    return Service(owner, spec, serving)
+    return Service(owner, spec, serving, claims)
 
 
-def _revision(owner: Owner, spec: InferenceServiceSpec, model: Model, settings: Settings) -> str:
+def _revision(
+    owner: Owner, spec: InferenceServiceSpec, model: Model, claims: tuple[str, ...], settings: Settings
+) -> str:
     """A function of the pinned model and of all that replicas are made from. Replicas don't depend on the rest."""
     return owner.revision(
         model.uri,
         model.digest,
         spec.engine,
-        spec.engine_args.wire(),
+        spec.engine_args.model_copy(update={"lora": None}).wire(),
         spec.parallelism.wire(),
         spec.resources.wire(),
         spec.template.wire(),
         spec.drain_seconds,
         spec.template.image or ENGINES[spec.engine].image(settings.images),
+        *([spec.lora.wire(), claims] if spec.lora else []),
     )
 
 

@@ -40,6 +40,7 @@ async def reconcile(context: Context, manifest: Manifest) -> float | None:
         settings=context.settings,
         now=context.now(),
     )
+    context.memory.adapters.want(uid, service.wanted_adapters)
     decision = decide(service.serving)
     desired = Desired(service, context.settings, reports_ca=authority(context.settings.reports.ca_path))
     return await carry_out(context, INFERENCE_SERVICES, manifest, service.serving, decision, desired)

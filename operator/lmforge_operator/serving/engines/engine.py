@@ -7,6 +7,7 @@ from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_api.inferenceservice_parts import EngineArgs
+from lmforge_operator.serving.engines.adapter_api import AdapterApi
 from lmforge_operator.serving.load import EngineLoad
 from lmforge_operator.settings import Images
 
@@ -51,9 +52,13 @@ class Engine:
     health_path: str
     metrics_path: str
     measure: Callable[[Sequence[Metric]], EngineLoad]
+    adapters: AdapterApi | None = None
+    """How it takes adapters while it runs; None: it takes none."""
 
 
 UNNOTICED_SECONDS = 2
 """The router hears of a pod's end a moment after kubelet does: until then the engine still takes requests."""
+ADAPTERS_PATH = "/etc/lmforge-adapters/adapters.json"
+"""A replica's adapters as they should be when it starts: JSON of names and paths."""
 WARM_UP_SECONDS = 60
 """A try of the warm-up may take so long; then kubelet tries again."""

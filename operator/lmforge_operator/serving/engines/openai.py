@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, Task
 
-_WARM_UP = """\
+_WAIT = """\
 import json, sys, time
 from urllib.request import Request, urlopen
 base, model = sys.argv[1:]
@@ -21,6 +21,8 @@ while True:
         if time.monotonic() > until:
             sys.exit("not healthy yet")
         time.sleep(0.1)
+"""
+_ANSWER = """\
 body = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1}).encode()
 urlopen(Request(base + "/v1/completions", body, {"Content-Type": "application/json"})).close()
 """
@@ -48,9 +50,9 @@ while idle < 3 and time.monotonic() < until:
 the time there is. A request may be between socket and counters, so idleness has to be seen three times."""
 
 
-def warm_up(task: Task, *, port: int) -> tuple[str, ...]:
-    """Waits for the server, then has it make a token."""
-    return ("python", "-c", _WARM_UP, f"http://127.0.0.1:{port}", task.served_name)
+def warm_up(task: Task, *, port: int, between: str = "") -> tuple[str, ...]:
+    """Waits for the server, does what else there is to do, then has it make a token."""
+    return ("python", "-c", f"{_WAIT}{between}{_ANSWER}", f"http://127.0.0.1:{port}", task.served_name)
 
 
 def drain(task: Task, *, metrics: str, gauges: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
-from lmforge_operator.serving.engines import openai
+from lmforge_operator.serving.engines import openai, vllm_adapters
 from lmforge_operator.serving.engines.engine import Engine, Task
 from lmforge_operator.serving.load import EngineLoad
 from lmforge_operator.words import number_of
@@ -33,6 +33,8 @@ def environment(task: Task) -> Mapping[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": f"{SCRATCH}/inductor",
         "TRITON_CACHE_DIR": f"{SCRATCH}/triton",
     }
+    if task.spec.lora:
+        variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if not task.model.startswith("hf://"):
         variables["HF_HUB_OFFLINE"] = "1"
     if task.on_cpu:
@@ -44,8 +46,8 @@ def environment(task: Task) -> Mapping[str, str]:
 
 
 def warm_up(task: Task) -> tuple[str, ...]:
-    """Waits for the server, then has it make a token."""
-    return openai.warm_up(task, port=PORT)
+    """Waits for the server, then has it load its adapters and make a token."""
+    return openai.warm_up(task, port=PORT, between=vllm_adapters.LOAD if task.spec.lora else "")
 
 
 def cache_bytes(args: EngineArgs) -> int:
@@ -91,6 +93,8 @@ def _arguments(task: Task) -> Iterator[str]:
         if size > 1:
             yield from (f"--{name}-parallel-size", str(size))
     yield from _typed(spec.engine_args)
+    if spec.lora:
+        yield from vllm_adapters.arguments(spec.lora)
     for name, value in sorted(spec.engine_args.extra.items()):
         yield from (f"--{name}", value) if value else (f"--{name}",)
 
@@ -142,4 +146,5 @@ VLLM = Engine(
     health_path="/health",
     metrics_path="/metrics",
     measure=measure,
+    adapters=vllm_adapters.ADAPTERS,
 )

@@ -37,6 +37,7 @@ def told(owner: Owner, spec: InferenceServiceSpec, gateway: Gateway, settings: S
         uid=owner.uid,
         upstream=Upstream(url=f"http://{owner.router}.{owner.namespace}.svc:{PORT}"),
         model=owner.name,
+        adapters=[each.name for each in spec.adapters],
         keys_path=KEYS_DIR,
         redis_url_path=f"{REDIS_DIR}/url",
         demand=DemandTarget(url=url + path, token_path=f"{TOKEN_DIR}/token") if url else None,
@@ -74,7 +75,7 @@ def manifest(
         container,
         replicas=replicas,
         more=more,
-        told=digest(run.wire(), reports_ca),
+        told=digest(run.model_copy(update={"adapters": []}).wire(), reports_ca),  # of these it hears while it runs
     )
 
 

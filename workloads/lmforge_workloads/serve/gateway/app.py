@@ -58,17 +58,17 @@ class Front:
 
 
 def _own_routes(app: FastAPI, house: Gatehouse) -> None:
-    run, keys = house.run, house.parts.keys
+    run, keys, known = house.run, house.parts.keys, house.parts.models
 
     @app.get("/v1/models", summary="The model and its adapters, as far as the key may use them")
     async def models(request: Request) -> JSONResponse:
         caller = _reader(keys.identify(request.headers.get("authorization")))
-        return JSONResponse({"object": "list", "data": [_model(run, name) for name in _visible(run, caller)]})
+        return JSONResponse({"object": "list", "data": [_model(run, name) for name in known.for_key(caller.models)]})
 
     @app.get("/v1/models/{name:path}", summary="One of them")
     async def model(name: str, request: Request) -> JSONResponse:
         caller = _reader(keys.identify(request.headers.get("authorization")))
-        if name not in _visible(run, caller):
+        if name not in known.for_key(caller.models):
             raise NotFound(f"There is no model {name}: see GET /v1/models", code="model_not_found", param="model")
         return JSONResponse(_model(run, name))
 
@@ -85,10 +85,6 @@ def _own_routes(app: FastAPI, house: Gatehouse) -> None:
 def _reader(caller: Caller) -> Caller:
     caller.check_scope("models")
     return caller
-
-
-def _visible(run: GatewayRun, caller: Caller) -> list[str]:
-    return [name for name in (run.model, *run.adapters) if not caller.models or name in caller.models]
 
 
 def _model(run: GatewayRun, name: str) -> Fields:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
+
 from lmforge_api.gateway_run import GatewayRun
 from lmforge_workloads.serve.gateway import account, limits, metrics, templates
 from lmforge_workloads.serve.gateway.body import Prepared, continued, prepare
@@ -16,11 +18,14 @@ from lmforge_workloads.serve.gateway.errors import ApiError, BadRequest, Unavail
 from lmforge_workloads.serve.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from lmforge_workloads.serve.gateway.keys import Caller, Keys
 from lmforge_workloads.serve.gateway.limits import Limiter
+from lmforge_workloads.serve.gateway.models import Models
 from lmforge_workloads.serve.gateway.relay import Keep, relay
 from lmforge_workloads.serve.gateway.sessions import SessionStore, session_key
 from lmforge_workloads.serve.gateway.upstream import Upstream
 
 log = logging.getLogger(__name__)
+
+_PAUSES = (0.05, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Parts:
     """What requests need; made once."""
 
     run: GatewayRun
+    models: Models
     keys: Keys
     limiter: Limiter
     sessions: SessionStore | None
@@ -41,11 +47,10 @@ class Proxy:
     def __init__(self, endpoint: Endpoint, parts: Parts) -> None:
         self._endpoint = endpoint
         self._parts = parts
-        self._models = frozenset({parts.run.model, *parts.run.adapters})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
-        record = account.Record(self._endpoint, models=self._models)
+        record = account.Record(self._endpoint, models=frozenset(self._parts.models.names))
         try:
             await self._answer(exchange, record)
         except ClientGone:
@@ -137,5 +142,15 @@ class Proxy:
         self, exchange: Exchange, prepared: Prepared, record: account.Record, *, keep: Keep | None = None
     ) -> None:
         until = asyncio.get_running_loop().time() + self._parts.run.hold.seconds
-        response = await self._parts.upstream.open(self._endpoint.path, prepared.body, exchange.headers, until=until)
+        response = await self._open(exchange, prepared.body, until=until)
         await relay(exchange, response, prepared, record.outcome, keep=keep)
+
+    async def _open(self, exchange: Exchange, body: bytes, *, until: float) -> aiohttp.ClientResponse:
+        """The answer's head. A replica that lacks an adapter is about to be given it, or other weights of it."""
+        for pause in _PAUSES:
+            response = await self._parts.upstream.open(self._endpoint.path, body, exchange.headers, until=until)
+            if response.status != 404 or not self._parts.models.is_adapter(body):
+                return response
+            response.close()
+            await asyncio.sleep(pause)
+        return await self._parts.upstream.open(self._endpoint.path, body, exchange.headers, until=until)

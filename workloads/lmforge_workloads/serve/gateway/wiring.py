@@ -16,6 +16,7 @@ from lmforge_workloads.serve.gateway.hold import Availability
 from lmforge_workloads.serve.gateway.keys import Keys
 from lmforge_workloads.serve.gateway.limits import Limiter, MemoryLimiter
 from lmforge_workloads.serve.gateway.limits_redis import RedisLimiter
+from lmforge_workloads.serve.gateway.models import Models
 from lmforge_workloads.serve.gateway.proxy import Parts
 from lmforge_workloads.serve.gateway.sessions import MemorySessions, SessionStore
 from lmforge_workloads.serve.gateway.sessions_redis import RedisSessions
@@ -39,6 +40,7 @@ class Gatehouse:
         self._reporter = self._made_reporter()
         self.parts = Parts(
             run=run,
+            models=Models(run),
             keys=Keys(run.gateway, Path(run.keys_path)),
             limiter=self._limiter(),
             sessions=self._sessions(),
@@ -99,6 +101,7 @@ class Gatehouse:
 
     def _hear(self, reply: DemandReply) -> None:
         """None ready: the next request need not find out. (If that is old news, the first probe says so.)"""
+        self.parts.models.hear(reply)
         if reply.ready == 0:
             self._availability.lost()
 
