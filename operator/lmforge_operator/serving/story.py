@@ -66,7 +66,7 @@ def status_of(
 
 def adapter_statuses(serving: Serving) -> list[AdapterStatus]:
     """The adapters, as far as replicas that take requests have them."""
-    return statuses(serving.adapters, serving.taking_requests, serving.replica_adapters, serving.status.adapters)
+    return statuses(serving.adapters, serving.taking_requests, serving.replica_adapters)
 
 
 def _served(serving: Serving, revision: str) -> bool:

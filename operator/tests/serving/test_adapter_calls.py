@@ -1,5 +1,6 @@
 """What is asked of a replica for its adapters: for any state the right calls, and after them nothing more."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,7 @@ TONE = Adapter("tone", "finetune/tone", "pvc://store/tone", "sha256:1")
 NEWER = Adapter("tone", "finetune/tone", "pvc://store/tone-2", "sha256:2")
 AGAIN = Adapter("tone", "finetune/tone", "pvc://store/tone", "sha256:2")
 WAITS = Adapter("tone", "finetune/tone", waiting_for="waits for FineTune tone: it is Running")
+STANDS_IN = replace(TONE, waiting_for="waits for FineTune newer: it is Running")
 
 HAS_LEGAL = ReplicaAdapters().took(LEGAL)
 HAS_BOTH = HAS_LEGAL.took(TONE)
@@ -37,6 +39,9 @@ CALLS: dict[str, tuple[tuple[Adapter, ...], ReplicaAdapters, list[Load | Unload]
     "other weights at the same path": ((AGAIN,), ReplicaAdapters().took(TONE), [Load(AGAIN, replaces=True)]),
     "waited for, and not there": ((WAITS,), ReplicaAdapters(), []),
     "waited for, while the former one serves": ((WAITS,), ReplicaAdapters().took(TONE), []),
+    "waited for, while a new replica is given the former one": (
+        (STANDS_IN,), ReplicaAdapters(), [Load(STANDS_IN)],
+    ),
     "just refused": ((LEGAL, TONE), ReplicaAdapters().refused(LEGAL, "broken", now=START), [Load(TONE)]),
     "another version was refused": ((NEWER,), ReplicaAdapters().refused(TONE, "broken", now=START), [Load(NEWER)]),
     "left by a replacement that was broken off": (

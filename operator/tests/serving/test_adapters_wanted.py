@@ -54,9 +54,18 @@ def test_an_adapter_says_what_it_waits_for(adapter: Manifest, made: Manifest | N
     assert found(adapter, made).waiting_for == message
 
 
-def test_a_pinned_adapter_stays_when_its_finetune_is_gone_but_not_when_another_is_named() -> None:
+def test_a_pinned_adapter_stays_when_its_finetune_is_gone() -> None:
     assert found(FROM_TONE, None, PINNED) == TONE
-    assert found(FROM_TONE, None, PINNED.model_copy(update={"source": "finetune/other"})).waiting_for
+
+
+def test_the_former_weights_serve_until_another_finetune_is_done() -> None:
+    former = PINNED.model_copy(update={"source": "finetune/former", "uri": "pvc://lmforge-store/former"})
+    waits = found(FROM_TONE, None, former)
+    assert (waits.source, waits.uri) == ("finetune/former", "pvc://lmforge-store/former")
+    assert waits.waiting_for == "waits for FineTune tone: it does not exist in this namespace"
+    assert found(FROM_TONE, DONE, former) == TONE
+    lost = former.model_copy(update={"uri": "pvc://lost/former"})
+    assert found(FROM_TONE, None, lost).uri == ""
 
 
 SHARED = Store()
@@ -108,6 +117,10 @@ WORDS: dict[str, tuple[Adapter, dict[str, ReplicaAdapters], str, str, tuple[str,
         LEGAL, {FIRST.name: HAS, SECOND.name: REFUSED}, "1/2",
         "Can't be loaded (1 of 2 replicas): pvc://models/legal: there is no adapter there: correct its uri.",
         ("False", "AdapterNotLoaded"),
+    ),
+    "waited for, while its former weights serve": (
+        replace(LEGAL, waiting_for="waits for FineTune legal: it is Running"), {FIRST.name: HAS}, "1/2",
+        "Waits for FineTune legal: it is Running. The former weights are kept.", ("False", "AdapterNotLoaded"),
     ),
     "waited for": (
         Adapter("legal", "finetune/legal", waiting_for="waits for FineTune legal: it is Running"), {}, "0/2",

@@ -16,8 +16,8 @@ _PATH = PurePosixPath(ADAPTERS_PATH)
 
 
 def config(owner: Owner, adapters: Sequence[Adapter]) -> Manifest:
-    """The ConfigMap. What is still waited for isn't in it."""
-    paths = {each.name: each.path for each in adapters if not each.waiting_for}
+    """The ConfigMap. One that has no place yet isn't in it."""
+    paths = {each.name: each.path for each in adapters if each.uri}
     data = {_PATH.name: json.dumps(paths)}
     meta = {
         "name": owner.adapters,

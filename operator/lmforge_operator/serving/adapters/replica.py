@@ -44,7 +44,7 @@ class ReplicaAdapters:
     def has(self, adapter: Adapter) -> bool:
         """Whether requests for it are answered, and by the right weights."""
         found = self.loaded.get(adapter.name)
-        return found is not None and (bool(adapter.waiting_for) or found == version_of(adapter))
+        return found is not None and (not adapter.uri or found == version_of(adapter))
 
     def seen(self, paths: Mapping[str, str], wanted: Iterable[Adapter]) -> "ReplicaAdapters":
         """After the replica has told what it has."""
@@ -95,12 +95,12 @@ class Unload:
 
 
 def next_calls(wanted: Sequence[Adapter], replica: ReplicaAdapters, *, now: datetime) -> Iterator[Load | Unload]:
-    """What to ask of the replica: first what it can forget. An adapter that is waited for is left as it is."""
+    """What to ask of the replica: first what it can forget. An adapter that has no place yet is left as it is."""
     names = {each.name for each in wanted}
     for name in sorted(replica.loaded.keys() - names):
         yield Unload(name)
     for adapter in wanted:
-        if not (adapter.waiting_for or replica.has(adapter) or _rests(adapter, replica, now)):
+        if adapter.uri and not (replica.has(adapter) or _rests(adapter, replica, now)):
             yield Load(adapter, replaces=adapter.name in replica.loaded)
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_api.inferenceservice_adapters import Adapter as AdapterSpec
 from lmforge_api.inferenceservice_adapters import AdapterStatus
-from lmforge_operator.inputs.references import Lookup, Resolved, missing_claims, resolve
+from lmforge_operator.inputs.references import Lookup, missing_claims, resolve
 from lmforge_operator.inputs.uris import claims_of, in_pod
 from lmforge_operator.settings import Store
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter: where it is, or what is waited for."""
+    """One adapter: where it is, or what is waited for. With both, its former weights serve meanwhile."""
 
     name: str
     source: str = ""
@@ -30,7 +30,7 @@ class Adapter:
 def find_adapters(
     spec: InferenceServiceSpec, pinned: Iterable[AdapterStatus], lookup: Lookup, has_claim: Callable[[str], bool]
 ) -> tuple[Adapter, ...]:
-    """The spec's adapters. One that is pinned stays when the FineTune that made it is gone or has begun anew."""
+    """The spec's adapters. What is pinned stays when the FineTune that made it is gone, or until another is done."""
     known = {each.name: each for each in pinned}
     return tuple(_find(each, known.get(each.name), lookup, has_claim) for each in spec.adapters)
 
@@ -41,12 +41,17 @@ def _find(
     reference = adapter.from_
     source = f"{reference.kind.lower()}/{reference.name}" if reference else adapter.uri or ""
     found = resolve(reference, adapter.uri, lookup)
-    if found.waiting_for and pinned and pinned.uri and pinned.source == source:
-        found = Resolved(uri=pinned.uri, digest=pinned.digest)
-    waiting_for = found.waiting_for or next(iter(missing_claims([found.uri], has_claim)), "")
-    if waiting_for:
-        return Adapter(adapter.name, source, waiting_for=f"waits for {waiting_for}")
-    return Adapter(adapter.name, source, found.uri, found.digest)
+    waiting_for = found.waiting_for or _missing(found.uri, has_claim)
+    if not waiting_for:
+        return Adapter(adapter.name, source, found.uri, found.digest)
+    told = f"waits for {waiting_for}"
+    if pinned is None or not pinned.uri or _missing(pinned.uri, has_claim):
+        return Adapter(adapter.name, source, waiting_for=told)
+    return Adapter(adapter.name, pinned.source, pinned.uri, pinned.digest, "" if pinned.source == source else told)
+
+
+def _missing(uri: str, has_claim: Callable[[str], bool]) -> str:
+    return next(iter(missing_claims([uri], has_claim)), "")
 
 
 def claims(

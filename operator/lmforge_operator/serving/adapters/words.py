@@ -9,27 +9,26 @@ from lmforge_operator.serving.adapters.replica import ReplicaAdapters, version_o
 from lmforge_operator.serving.adapters.wanted import Adapter
 from lmforge_operator.serving.observed import ReplicaSeen
 
+_KEPT = " The former weights are kept."
+
 
 def statuses(
     adapters: Sequence[Adapter],
     serving: Sequence[ReplicaSeen],
     replicas: Mapping[str, ReplicaAdapters],
-    former: Sequence[AdapterStatus],
 ) -> list[AdapterStatus]:
     """One for each adapter of the spec. `serving`: the replicas that take requests."""
-    known = {each.name: each for each in former}
     found = [replicas.get(pod.name, ReplicaAdapters()) for pod in serving]
-    return [_status(each, found, known.get(each.name)) for each in adapters]
+    return [_status(each, found) for each in adapters]
 
 
-def _status(adapter: Adapter, found: Sequence[ReplicaAdapters], former: AdapterStatus | None) -> AdapterStatus:
+def _status(adapter: Adapter, found: Sequence[ReplicaAdapters]) -> AdapterStatus:
     having = sum(replica.has(adapter) for replica in found)
-    at = adapter if adapter.uri else former or adapter  # what is loaded, while something else is waited for
     return AdapterStatus(
         name=adapter.name,
-        source=at.source,
-        uri=at.uri,
-        digest=at.digest,
+        source=adapter.source,
+        uri=adapter.uri,
+        digest=adapter.digest,
         loaded=f"{having}/{len(found)}",
         message=_message(adapter, found),
     )
@@ -37,14 +36,13 @@ def _status(adapter: Adapter, found: Sequence[ReplicaAdapters], former: AdapterS
 
 def _message(adapter: Adapter, found: Sequence[ReplicaAdapters]) -> str:
     if adapter.waiting_for:
-        return sentence(adapter.waiting_for)
+        return sentence(adapter.waiting_for) + (_KEPT if adapter.uri else "")
     refused = [failure for replica in found if (failure := _failure(adapter, replica))]
     if not refused:
         return ""
     share = "" if len(refused) == len(found) else f" ({len(refused)} of {len(found)} replicas)"
     kept = any(adapter.name in replica.loaded and not replica.has(adapter) for replica in found)
-    former = " The former weights are kept." if kept else ""
-    return sentence(f"can't be loaded{share}: {one_line(refused[0])}") + former
+    return sentence(f"can't be loaded{share}: {one_line(refused[0])}") + (_KEPT if kept else "")
 
 
 def _failure(adapter: Adapter, replica: ReplicaAdapters) -> str:

@@ -90,7 +90,7 @@ def operation(endpoint: Endpoint, run: GatewayRun) -> Fields:
 
 
 def _body(endpoint: Endpoint, run: GatewayRun) -> Fields:
-    model = {"type": "string", "enum": [run.model, *run.adapters]}
+    model = {"type": "string", "description": "The model, or an adapter: see GET /v1/models", "examples": [run.model]}
     fields = {"model": model} | _FIELDS[endpoint] | (_GENERATING if endpoint.generates else {})
     return {"type": "object", "required": ["model"], "properties": fields, "additionalProperties": True}
 
