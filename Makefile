@@ -71,7 +71,7 @@ test: check images redis ## All tests: unit, integration, distributed numerics, 
 	@.venv/bin/pytest
 
 test-serving: images ## InferenceService on the cluster with the real vLLM: from zero, and under traffic
-	@.venv/bin/pytest e2e/scenarios/serving.py e2e/scenarios/serving_traffic.py
+	@.venv/bin/pytest e2e/scenarios/serving.py e2e/scenarios/serving_traffic.py e2e/scenarios/serving_onnx.py
 
 bench: images ## All benches (see README for what each measures)
 	@$(PY) -m e2e.bench

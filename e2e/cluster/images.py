@@ -87,4 +87,14 @@ SERVE = Image(
         "workloads/lmforge_workloads/serve",
     ),
 )
-RUNNABLE = (OPERATOR, TRAIN, VLLM, SERVE)
+ONNX = Image(
+    "onnx",
+    BASE,
+    (
+        "images/onnx/requirements.txt",
+        "operator/lmforge_api",
+        "workloads/lmforge_workloads/common",
+        "workloads/lmforge_workloads/serve",
+    ),
+)
+RUNNABLE = (OPERATOR, TRAIN, VLLM, ONNX, SERVE)

@@ -51,7 +51,8 @@ def test_an_answer_may_be_as_long_as_the_context_has_room_unless_it_says_less() 
 
 
 def test_how_tokens_are_chosen() -> None:
-    assert chat(temperature=0).options is None
+    assert chat(temperature=0).options == {"do_sample": False}
+    assert chat(temperature=0, max_tokens=5, ignore_eos=True).options == {"do_sample": False, "min_length": 11 + 5}
     assert chat().options == {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "top_k": 50}
     assert chat(temperature=1, top_p=0.5, top_k=-1, seed=-1).options == {
         "do_sample": True, "temperature": 1.0, "top_p": 0.5, "top_k": 0, "random_seed": 2**31 - 1,
@@ -128,7 +129,7 @@ def test_any_body_is_either_refused_as_bad_or_fits_the_engine(fields: dict[str, 
     assert ask.prompt
     assert 0 < ask.max_tokens <= ask.reserve <= CONTEXT
     assert all(ask.stops)
-    if ask.options is not None:
+    if ask.options["do_sample"]:
         assert 0 < ask.options["temperature"] <= 2
         assert 0 < ask.options["top_p"] <= 1
         assert 0 <= ask.options.get("random_seed", 0) < 2**31

@@ -51,6 +51,8 @@ class Engine:
     health_path: str
     metrics_path: str
     measure: Callable[[Sequence[Metric]], EngineLoad]
+    cache_number_bytes: int | None = None
+    """Size of a number in the KV cache, where engineArgs.dtype doesn't say it."""
 
 
 UNNOTICED_SECONDS = 2

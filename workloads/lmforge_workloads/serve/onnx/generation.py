@@ -1,7 +1,7 @@
 """One answer being made by onnxruntime-genai, a step at a time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from lmforge_workloads.serve.onnx.model import Model, tokens_array
@@ -39,8 +39,8 @@ class Ask:
     prompt: Sequence[int]
     max_tokens: int
     stops: Sequence[str] = ()
-    options: Mapping[str, Any] | None = None
-    """Search options of onnxruntime-genai. None: greedy."""
+    options: Mapping[str, Any] = field(default_factory=lambda: {"do_sample": False})
+    """How tokens are chosen: search options of onnxruntime-genai. By default the likeliest."""
 
     @property
     def reserve(self) -> int:
@@ -54,7 +54,7 @@ class GenaiGeneration:
     def __init__(self, model: Model, ask: Ask) -> None:
         self._model = model
         self._ask = ask
-        self._generator = model.generator(tokens=ask.reserve, options=ask.options or {"do_sample": False})
+        self._generator = model.generator(tokens=ask.reserve, options=ask.options)
         self._stream = model.tokenizer.create_stream()  # keeps the bytes of a character that isn't whole
         self._stops = StopText(ask.stops)
         self._read = 0

@@ -44,7 +44,8 @@ class Model:
         return found
 
     def encode(self, text: str) -> list[int]:
-        """Its tokens."""
+        """Its tokens. Raises UnicodeError."""
+        text.encode()  # a lone surrogate: onnxruntime-genai would only say that arguments are wrong
         return [int(token) for token in self.tokenizer.encode(text)]
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:

@@ -38,7 +38,7 @@ class _Body(BaseModel):
 class StreamOptions(_Body):
     """Of a stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class Generate(_Body):
@@ -50,7 +50,8 @@ class Generate(_Body):
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=-1)
     seed: int | None = None
-    stop: Stop | list[Stop] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    ignore_eos: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -65,7 +66,7 @@ class Generate(_Body):
 
     @property
     def include_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
     def stops(self) -> list[str]:
@@ -164,7 +165,11 @@ def asked(body: Generate, model: Model) -> Ask:
             code="context_length_exceeded",
             param=body.subject,
         )
-    return Ask(prompt, body.most or room, body.stops, _search(body, model.search))
+    most = body.most or room
+    options = _search(body, model.search)
+    if body.ignore_eos:
+        options |= {"min_length": len(prompt) + most}
+    return Ask(prompt, most, body.stops, options)
 
 
 def _tokens(body: Generate, model: Model) -> list[int]:
@@ -175,11 +180,11 @@ def _tokens(body: Generate, model: Model) -> list[int]:
         raise BadRequest(f"This can't be turned into tokens: {error}", param=body.subject) from None
 
 
-def _search(body: Generate, defaults: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How tokens are chosen, in onnxruntime-genai's words. None: the likeliest."""
+def _search(body: Generate, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """How tokens are chosen, in onnxruntime-genai's words."""
     temperature = defaults.get("temperature", 1.0) if body.temperature is None else body.temperature
     if temperature < _GREEDY_BELOW:
-        return None
+        return {"do_sample": False}
     return {
         "do_sample": True,
         "temperature": float(temperature),
