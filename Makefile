@@ -65,13 +65,13 @@ redis: ## Debian's redis-server, which tests of sessions and limits start on a p
 		echo "redis-server is missing: apt-get install -y redis-server (as root)"; exit 1; }; }
 
 test-fast: venv redis ## Tests without a cluster, in under two minutes
-	@.venv/bin/pytest -q -m "not distributed and not integration and not cluster"
+	@.venv/bin/pytest -q -m "not distributed and not integration and not cluster and not model"
 
 test: check images redis ## All tests: unit, integration, distributed numerics, end to end on the cluster
 	@.venv/bin/pytest
 
 test-serving: images ## InferenceService on the cluster with the real engines: from zero, under traffic, adapters, draining
-	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _llamacpp.py)
+	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _llamacpp.py _onnx.py)
 
 bench: images ## All benches (see README for what each measures)
 	@$(PY) -m e2e.bench

@@ -29,6 +29,7 @@ def expected(paths: Paths) -> Mapping[Path, str]:
         "train/requirements.txt": without_torch,
         "operator/requirements.txt": _export(paths, "operator"),
         "serve/requirements.txt": _export(paths, "serve"),
+        "onnx/requirements.txt": _export(paths, "onnx"),
     }
     return {
         REPOSITORY / "images" / name: HEADER + "".join(f"{line}\n" for line in lines)

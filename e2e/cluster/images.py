@@ -89,9 +89,19 @@ SERVE = Image(
     ),
 )
 LLAMACPP = Image("llamacpp", BASE, ("images/llamacpp/requirements.txt",))
+ONNX = Image(
+    "onnx",
+    BASE,
+    (
+        "images/onnx/requirements.txt",
+        "operator/lmforge_api",
+        "workloads/lmforge_workloads/common",
+        "workloads/lmforge_workloads/serve",
+    ),
+)
 RUNNABLE = (OPERATOR, TRAIN, VLLM, SERVE)
-ON_REQUEST = (LLAMACPP,)
-"""Those that few need and that take long to build."""
+ON_REQUEST = (LLAMACPP, ONNX)
+"""Those that few need."""
 
 
 def on_request(name: str) -> Image:

@@ -33,7 +33,7 @@ class InferenceServiceSpec(ApiModel):
     model: ServedModel = Field(description="Which model is served.")
     engine: EngineName = Field(
         "vllm",
-        description="What runs the model. llamacpp (llama-server) loads GGUF files; tensorrt (trtllm-serve) needs NVIDIA's accelerators.",
+        description="What runs the model. llamacpp (llama-server) loads GGUF files; onnxruntime (onnxruntime-genai) loads ONNX directories; tensorrt (trtllm-serve) needs NVIDIA's accelerators.",
     )
     engine_args: EngineArgs = Field(default_factory=EngineArgs, description="How the engine runs it.")
     adapters: list[Adapter] = Field(

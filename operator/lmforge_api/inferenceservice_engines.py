@@ -9,7 +9,7 @@ from typing import Literal
 
 from lmforge_api.base import Rule
 
-EngineName = Literal["vllm", "llamacpp", "tensorrt"]
+EngineName = Literal["vllm", "llamacpp", "onnxruntime", "tensorrt"]
 
 GGUF = "(?i)[.]gguf$"
 NVIDIA = "^nvidia[.]com/"
@@ -26,6 +26,9 @@ _LLAMACPP_ARGUMENTS = (
     "api-prefix", "api-key", "api-key-file", "ssl-key-file", "ssl-cert-file", "sleep-idle-seconds", "metrics",
     "ctx-size", "kv-unified", "no-kv-unified", "kv-unified-per-slot", "cache-prompt", "no-cache-prompt", "cache-ram",
     "threads", "threads-batch", "spec-type", "spec-ngram-simple-size-n", "spec-ngram-simple-size-m", "split-mode",
+)  # fmt: skip
+_ONNXRUNTIME_ARGUMENTS = (
+    "model", "served-model-name", "host", "port", "max-model-len", "kv-cache-gib", "threads", "shutdown-timeout",
 )  # fmt: skip
 _TENSORRT_ARGUMENTS = (
     "model", "served-model-name", "host", "port", "grpc", "backend", "config", "extra-llm-api-options", "revision",
@@ -83,6 +86,21 @@ ABILITIES: Mapping[EngineName, Abilities] = {
             "waitingRequests and runningRequests decide",
         },
     ),
+    "onnxruntime": Abilities(
+        uris="^(pvc|file)://",
+        cached="^(hf|s3)://",
+        elsewhere="engine onnxruntime loads a directory with genai_config.json from pvc:// or file:// (inside the image), "
+        "and with cache.claim from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
+        reserved=_ONNXRUNTIME_ARGUMENTS,
+        lacks={
+            **_NO_ADAPTERS,
+            "resources.accelerator": "its image is built for CPUs. Leave it out, or write engine: vllm",
+            "engineArgs.dtype": "the ONNX files say how it calculates. Leave it out",
+            "engineArgs.quantization": "the ONNX files are quantised already. Leave it out, or serve others",
+            "engineArgs.chunkedPrefill": "it always reads prompts in pieces. Leave it out",
+            "engineArgs.speculative": "it makes one token at a time. Leave it out",
+        },
+    ),
     "tensorrt": Abilities(
         uris="^(pvc|hf|file)://",
         cached="^(hf|s3)://",
@@ -111,7 +129,7 @@ _SAID = {
 def _models() -> Iterator[Rule]:
     yield Rule(
         f"self.engine == 'llamacpp' || !has(self.model.uri) || !self.model.uri.matches('{GGUF}')",
-        "engine {self.engine} loads Hugging Face directories, but model.uri names a GGUF file: write engine: llamacpp",
+        "engine {self.engine} can't load the GGUF file that model.uri names: write engine: llamacpp",
         path=".model.uri",
     )
     for name, engine in ABILITIES.items():

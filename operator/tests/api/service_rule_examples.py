@@ -7,6 +7,7 @@ from specs import Fields, Refused
 
 GOOD_SERVICE: Fields = {"model": {"uri": "pvc://models/tiny"}}
 ON_LLAMACPP: Fields = {"engine": "llamacpp", "model": {"uri": "pvc://models/tiny.gguf"}}
+ON_ONNXRUNTIME: Fields = {"engine": "onnxruntime"}
 ON_TENSORRT: Fields = {"engine": "tensorrt", "resources": {"accelerator": "nvidia.com/gpu", "count": 1}}
 ON_GPUS: Fields = {"resources": {"accelerator": "nvidia.com/gpu", "count": 2}, "parallelism": {"tensor": 2}}
 CACHE: Fields = {"cache": {"claim": "models"}}
@@ -30,7 +31,7 @@ _FILES = (
     "https://: write pvc://<claim>/<path>.gguf (of a model in several files, the first), or engine: vllm for a Hugging "
     "Face directory"
 )
-_GGUF = "engine %s loads Hugging Face directories, but model.uri names a GGUF file: write engine: llamacpp"
+_GGUF = "engine %s can't load the GGUF file that model.uri names: write engine: llamacpp"
 _RESERVED = (
     "engineArgs.extra can't set what the operator sets itself (model, names, ports, parallelism, draining) or what has "
     "a field of its own: use the field, or leave it out"
@@ -134,8 +135,10 @@ ENGINES = (
     ),
     _lacks(ON_LLAMACPP, {"adapters": [_LEGAL]}, _NO_ADAPTERS, "adapters"),
     _lacks(ON_TENSORRT, {"adapters": [_LEGAL]}, _NO_ADAPTERS, "adapters"),
+    _lacks(ON_ONNXRUNTIME, {"adapters": [_LEGAL]}, _NO_ADAPTERS, "adapters"),
     _lacks(ON_LLAMACPP, {"engineArgs": {"lora": {}}}, _NO_LORA, "engineArgs.lora"),
     _lacks(ON_TENSORRT, {"engineArgs": {"lora": {}}}, _NO_LORA, "engineArgs.lora"),
+    _lacks(ON_ONNXRUNTIME, {"engineArgs": {"lora": {}}}, _NO_LORA, "engineArgs.lora"),
     _on(
         ON_LLAMACPP,
         "two ways to split",
@@ -153,6 +156,48 @@ ENGINES = (
     ),
     _on(ON_LLAMACPP, "the operator's own", {"engineArgs": {"extra": {"alias": "a"}}}, _RESERVED, "engineArgs.extra"),
     _on(ON_TENSORRT, "the operator's own", {"engineArgs": {"extra": {"tp-size": "2"}}}, _RESERVED, "engineArgs.extra"),
+    _on(ON_ONNXRUNTIME, "a GGUF file", _uri("pvc://models/tiny.gguf"), _GGUF % "onnxruntime", "model.uri"),
+    _on(
+        ON_ONNXRUNTIME,
+        "a model of the hub",
+        _uri("hf://org/name"),
+        "engine onnxruntime loads a directory with genai_config.json from pvc:// or file:// (inside the image), and "
+        "with cache.claim from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
+        "model.uri",
+    ),
+    _on(
+        ON_ONNXRUNTIME, "the operator's own", {"engineArgs": {"extra": {"threads": "2"}}}, _RESERVED, "engineArgs.extra"
+    ),
+    _lacks(
+        ON_ONNXRUNTIME,
+        {"resources": {"accelerator": "nvidia.com/gpu", "count": 1}},
+        "its image is built for CPUs. Leave it out, or write engine: vllm",
+        "resources.accelerator",
+    ),
+    _lacks(
+        ON_ONNXRUNTIME,
+        {"engineArgs": {"dtype": "float32"}},
+        "the ONNX files say how it calculates. Leave it out",
+        "engineArgs.dtype",
+    ),
+    _lacks(
+        ON_ONNXRUNTIME,
+        {"engineArgs": {"quantization": "awq"}},
+        "the ONNX files are quantised already. Leave it out, or serve others",
+        "engineArgs.quantization",
+    ),
+    _lacks(
+        ON_ONNXRUNTIME,
+        {"engineArgs": {"chunkedPrefill": True}},
+        "it always reads prompts in pieces. Leave it out",
+        "engineArgs.chunkedPrefill",
+    ),
+    _lacks(
+        ON_ONNXRUNTIME,
+        {"engineArgs": {"speculative": {}}},
+        "it makes one token at a time. Leave it out",
+        "engineArgs.speculative",
+    ),
     _on(
         ON_TENSORRT,
         "no accelerator",
@@ -400,6 +445,11 @@ ACCEPTED: dict[str, Fields] = {
         **ON_LLAMACPP,
         "resources": {"accelerator": "nvidia.com/gpu", "count": 2},
         "parallelism": {"pipeline": 2},
+    },
+    "ONNX": {
+        **ON_ONNXRUNTIME,
+        "engineArgs": {"maxModelLen": 2048, "kvCache": 1, "extra": {"max-num-seqs": "8"}},
+        "autoscaling": {"maxReplicas": 2, "targets": {"ttftMs": 500}},
     },
     "TensorRT-LLM": {**ON_TENSORRT, "engineArgs": {"dtype": "bfloat16", "extra": {"max-batch-size": "64"}}},
     "adapters": {

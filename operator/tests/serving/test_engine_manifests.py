@@ -1,4 +1,4 @@
-"""llama-server's and trtllm-serve's command lines, and what every engine's pod has in common."""
+"""llama-server's, trtllm-serve's and our ONNX server's command lines, and what every engine's pod has in common."""
 
 import ast
 import json
@@ -18,9 +18,10 @@ from lmforge_operator.settings import Images
 Manifest = dict[str, Any]
 
 GGUF: Manifest = {"engine": "llamacpp", "model": {"uri": "pvc://models/tiny.gguf"}}
+ONNX: Manifest = {"engine": "onnxruntime", "model": {"uri": "pvc://models/tiny"}}
 ON_GPU: Manifest = {"engine": "tensorrt", "resources": {"accelerator": "nvidia.com/gpu", "count": 1}}
 TWO_GPUS: Manifest = {"resources": {"accelerator": "nvidia.com/gpu", "count": 2}}
-SMALLEST: dict[str, Manifest] = {"vllm": {}, "llamacpp": GGUF, "tensorrt": ON_GPU}
+SMALLEST: dict[str, Manifest] = {"vllm": {}, "llamacpp": GGUF, "onnxruntime": ONNX, "tensorrt": ON_GPU}
 
 
 def test_the_words_of_the_api_are_the_engines_of_the_operator() -> None:
@@ -55,8 +56,9 @@ def test_an_engine_that_cuts_its_streams_is_told_to_go_only_when_it_is_idle(name
     assert len(rest) == 4
 
 
-def test_vllm_drains_by_itself() -> None:
-    assert engine()["lifecycle"]["preStop"] == {"sleep": {"seconds": UNNOTICED_SECONDS}}
+@pytest.mark.parametrize("name", ["vllm", "onnxruntime"])
+def test_an_engine_that_lets_its_streams_end_drains_by_itself(name: str) -> None:
+    assert engine(**SMALLEST[name])["lifecycle"]["preStop"] == {"sleep": {"seconds": UNNOTICED_SECONDS}}
 
 
 def test_llama_server_serves_a_claims_file_under_the_services_name() -> None:
@@ -94,6 +96,22 @@ LLAMA_SERVER: dict[str, tuple[Manifest, str]] = {
 @pytest.mark.parametrize(("changes", "expected"), LLAMA_SERVER.values(), ids=LLAMA_SERVER.keys())
 def test_what_the_spec_says_reaches_llama_server(changes: Manifest, expected: str) -> None:
     assert expected in command(**{**GGUF, **changes})
+
+
+def test_our_onnx_server_serves_a_claims_directory_under_the_services_name() -> None:
+    assert command(**ONNX, resources={"cpu": "2"}, drainSeconds=60) == (
+        "python -m lmforge_workloads.serve.onnx --model /mnt/pvc/models/tiny --served-model-name chat --host 0.0.0.0 "
+        "--port 8000 --shutdown-timeout 60 --threads 2 --kv-cache-gib 1"
+    )
+    sized = {"maxModelLen": 2048, "kvCache": 2, "extra": {"max-num-seqs": "8"}}
+    assert command(**ONNX, engineArgs=sized).endswith("--kv-cache-gib 2 --max-model-len 2048 --max-num-seqs 8")
+
+
+def test_its_kv_cache_is_in_float32() -> None:
+    shape = {**SHAPE, "layers": 32, "kvHeads": 8, "headSize": 128, "contextLength": 8192}
+    artifact = {**ARTIFACT, "format": "ONNX", "shape": shape}
+    model = found({"status": {"phase": "Succeeded", "artifact": artifact}}, engine="onnxruntime")
+    assert "one request of 8192 tokens takes 2 GiB of KV cache, which has 1 GiB" in model.waiting_for
 
 
 def trtllm(**changes: Any) -> tuple[dict[str, Any], str]:
@@ -154,6 +172,15 @@ FORMATS: dict[str, tuple[str, str, str]] = {
     "a GGUF file under vllm": (
         "vllm", "GGUF",
         "engine vllm loads Hugging Face directories, and this model is in the format GGUF: write engine: llamacpp",
+    ),
+    "ONNX under vllm": (
+        "vllm", "ONNX",
+        "engine vllm loads Hugging Face directories, and this model is in the format ONNX: write engine: onnxruntime",
+    ),
+    "a directory under onnxruntime": (
+        "onnxruntime", "HuggingFace",
+        "engine onnxruntime loads ONNX directories (genai_config.json), and this model is in the format HuggingFace: "
+        "write engine: vllm",
     ),
     "a directory under llamacpp": (
         "llamacpp", "HuggingFace",

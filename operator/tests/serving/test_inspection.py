@@ -63,8 +63,8 @@ UNSERVABLE: dict[str, tuple[Model, str, str, bool]] = {
     ),
     "another engine's format": (
         model(Look(begun=True, found=Inspection(format="ONNX"))), "WrongFormat",
-        "engine vllm loads Hugging Face directories, and this model is in the format ONNX: serve a transformer "
-        "(architecture llama or gpt2)", False,
+        "engine vllm loads Hugging Face directories, and this model is in the format ONNX: write engine: onnxruntime",
+        False,
     ),
     "a context longer than the model's": (
         model(Look(begun=True, found=FOUND), engineArgs={"maxModelLen": 4096}), "WrongShape",

@@ -7,6 +7,7 @@ from serving_builders import at
 from lmforge_api.gateway_run import DemandReport
 from lmforge_operator.serving.autoscaler import Held
 from lmforge_operator.serving.demand import DemandBook
+from lmforge_operator.serving.engines.onnxruntime import ONNXRUNTIME
 from lmforge_operator.serving.engines.vllm import VLLM
 from lmforge_operator.serving.load import EngineLoad, Load, LoadBook
 
@@ -42,6 +43,32 @@ def test_vllms_metrics_are_read_with_all_engines_of_a_replica_together() -> None
         waiting=5,
         running=4,
         kv_cache_use=0.3,
+        tokens=700.0,
+        answered=6.0,
+        first_token_seconds=1.5,
+        first_tokens=6.0,
+    )
+
+
+ONNX_EXPOSITION = """\
+lmforge_engine_requests_waiting 5.0
+lmforge_engine_requests_running 4.0
+lmforge_engine_kv_cache_use_ratio 0.25
+lmforge_engine_generated_tokens_total 700.0
+lmforge_engine_generated_tokens_created 1.7e+09
+lmforge_engine_requests_finished_total{reason="stop"} 4.0
+lmforge_engine_requests_finished_total{reason="cancelled"} 2.0
+lmforge_engine_time_to_first_token_seconds_bucket{le="+Inf"} 6.0
+lmforge_engine_time_to_first_token_seconds_count 6.0
+lmforge_engine_time_to_first_token_seconds_sum 1.5
+"""
+
+
+def test_our_onnx_servers_metrics_are_read() -> None:
+    assert ONNXRUNTIME.measure(list(text_string_to_metric_families(ONNX_EXPOSITION))) == EngineLoad(
+        waiting=5,
+        running=4,
+        kv_cache_use=0.25,
         tokens=700.0,
         answered=6.0,
         first_token_seconds=1.5,

@@ -25,7 +25,7 @@ def desired(*, settings: Settings = SETTINGS, **changes: Any) -> Desired:
     """The children of a service with this spec, whose model was looked at."""
     asked = {"model": {"uri": "pvc://models/tiny"}, **changes}
     model = asked["model"]["uri"]
-    form = "GGUF" if model.endswith(".gguf") else "HuggingFace"
+    form = {"llamacpp": "GGUF", "onnxruntime": "ONNX"}.get(changes.get("engine", ""), "HuggingFace")
     manifest = {
         "metadata": {"namespace": "default", "name": "chat", "uid": "uid-1"},
         "spec": asked,

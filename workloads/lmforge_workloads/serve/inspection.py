@@ -49,7 +49,7 @@ def _look(path: Path, name: str) -> Inspection:
         beside = _listed(path.parent) if path.parent.is_dir() else "no such directory either"
         raise Unfit(f"{name} does not exist; beside it there is: {beside}")
     if (path / "genai_config.json").is_file():
-        return Inspection(format="ONNX", size_bytes=_size(path, "*.onnx", "*.onnx.data", "*.data"))
+        return _onnx(path, name)
     if (path / "config.json").is_file():
         return _hugging_face(path, name)
     if (path / "adapter_config.json").is_file():
@@ -78,6 +78,27 @@ def _hugging_face(path: Path, name: str) -> Inspection:
     if not any((path / tokenizer).is_file() for tokenizer in TOKENIZERS):
         raise Unfit(f"{name} has no tokenizer (tokenizer.json): save the model's tokenizer beside it")
     return Inspection(format="HuggingFace", size_bytes=size, digest=_digest(path), shape=shape_of(config))
+
+
+def _onnx(path: Path, name: str) -> Inspection:
+    try:
+        model = json.loads((path / "genai_config.json").read_bytes())["model"]
+        decoder = model["decoder"]
+        shape = ModelShape(
+            layers=decoder["num_hidden_layers"],
+            heads=decoder["num_attention_heads"],
+            kv_heads=decoder["num_key_value_heads"],
+            head_size=decoder["head_size"],
+            context_length=model["context_length"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Unfit(f"{name}/genai_config.json describes no language model ({told}): make the directory with "
+                    "python -m onnxruntime_genai.models.builder") from None  # fmt: skip
+    size = _size(path, "*.onnx", "*.onnx.data", "*.data")
+    if not size:
+        raise Unfit(f"{name} has a genai_config.json, but no *.onnx beside it: copy the whole directory")
+    return Inspection(format="ONNX", size_bytes=size, digest=_digest(path), shape=shape)
 
 
 def _config(path: Path, name: str) -> dict[str, object]:

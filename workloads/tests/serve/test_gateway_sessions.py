@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis_server import RedisServer
 
+from lmforge_workloads.serve.errors import Conflict
 from lmforge_workloads.serve.gateway.conversation import turn, with_history
-from lmforge_workloads.serve.gateway.errors import Conflict
 from lmforge_workloads.serve.gateway.sessions import MemorySessions, SessionStore
 from lmforge_workloads.serve.gateway.sessions_redis import RedisSessions
 

@@ -8,7 +8,7 @@ from engine_stub import Engine
 from gateways import CHAT, MODEL, gateway, write_keys
 
 from lmforge_api.gateway import FillInMiddle
-from lmforge_workloads.serve.gateway.errors import BadRequest
+from lmforge_workloads.serve.errors import BadRequest
 from lmforge_workloads.serve.gateway.templates import filled_in
 
 BANK = {

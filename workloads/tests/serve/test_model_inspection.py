@@ -16,6 +16,12 @@ LLAMA = {
     "model_type": "llama", "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 2,
     "hidden_size": 384, "max_position_embeddings": 2048,
 }  # fmt: skip
+GENAI = {
+    "model": {
+        "context_length": 2048,
+        "decoder": {"num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 2, "head_size": 64},
+    }
+}
 NAME = "pvc://models/tiny"
 
 
@@ -27,6 +33,10 @@ def hugging_face(path: Path, config: Any = LLAMA, **files: bytes) -> Path:
         if content:
             (path / name).write_bytes(content)
     return path
+
+
+def genai(path: Path, config: Any = GENAI, **files: bytes) -> Path:
+    return hugging_face(path, **{"genai_config.json": json.dumps(config).encode(), **files})
 
 
 def test_a_hugging_face_directory_tells_its_sizes(tmp_path: Path) -> None:
@@ -42,8 +52,10 @@ def test_a_gguf_file_is_known_by_its_beginning(tmp_path: Path) -> None:
 
 
 def test_an_onnx_directory_is_known_by_genais_config(tmp_path: Path) -> None:
-    directory = hugging_face(tmp_path / "tiny", **{"genai_config.json": b"{}", "model.onnx": b"x" * 7})
-    assert inspect(directory, name=NAME) == Inspection(format="ONNX", size_bytes=7)
+    found = inspect(genai(tmp_path / "tiny", **{"model.onnx": b"x" * 7}), name=NAME)
+    assert (found.problem, found.format, found.size_bytes) == ("", "ONNX", 7)
+    assert found.shape is not None
+    assert found.shape.wire() == {"layers": 4, "heads": 6, "kvHeads": 2, "headSize": 64, "contextLength": 2048}
 
 
 def made(*files: str) -> Callable[[Path], Path]:
@@ -72,6 +84,11 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "pickled weights": (
         lambda path: hugging_face(path, **{"model.safetensors": b"", "pytorch_model.bin": b"x"}),
         "only pickled weights (pytorch_model.bin), which can run code when they are loaded",
+    ),
+    "ONNX without weights": (genai, "has a genai_config.json, but no *.onnx beside it: copy the whole directory"),
+    "ONNX of something else": (
+        lambda path: genai(path, {"model": {"type": "whisper"}}),
+        "describes no language model (KeyError: 'decoder'): make the directory with",
     ),
     "no tokenizer": (lambda path: hugging_face(path, **{"tokenizer.json": b""}), "has no tokenizer"),
 }  # fmt: skip

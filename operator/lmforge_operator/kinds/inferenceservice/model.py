@@ -159,7 +159,7 @@ def _cache(candidate: _Candidate) -> tuple[str, str] | None:
         return None
     tokens = spec.engine_args.max_model_len or shape.context_length
     numbers = 2 * shape.layers * shape.kv_heads * shape.head_size  # a key and a value for each head of each layer
-    needed = tokens * numbers * (4 if spec.engine_args.dtype == "float32" else 2)
+    needed = tokens * numbers * (engine.cache_number_bytes or (4 if spec.engine_args.dtype == "float32" else 2))
     cache = engine.cache_bytes(spec.engine_args)
     if needed <= cache:
         return None

@@ -52,6 +52,8 @@ class Engine:
     health_path: str
     metrics_path: str
     measure: Callable[[Sequence[Metric]], EngineLoad]
+    cache_number_bytes: int | None = None
+    """Size of a number in the KV cache, where engineArgs.dtype doesn't say it."""
     adapters: AdapterApi | None = None
     """How it takes adapters while it runs; None: it takes none."""
 

@@ -4,17 +4,16 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lmforge_api.gateway_run import GatewayRun
+from lmforge_workloads.serve import error_answers
+from lmforge_workloads.serve.errors import NotFound
 from lmforge_workloads.serve.gateway import openapi
 from lmforge_workloads.serve.gateway.endpoints import PROXIED, Fields
-from lmforge_workloads.serve.gateway.errors import ApiError, NotFound, error_body
 from lmforge_workloads.serve.gateway.keys import Caller
 from lmforge_workloads.serve.gateway.proxy import Proxy
 from lmforge_workloads.serve.gateway.wiring import Gatehouse
@@ -37,7 +36,7 @@ def create(house: Gatehouse) -> ASGIApp:
     for path, proxy in proxies.items():
         app.router.routes.append(Route(path, proxy, methods=["POST"]))  # so that it knows them, and refuses a GET
     _own_routes(app, house)
-    _errors(app)
+    error_answers.install(app)
     openapi.describe(app, house.run)
     return _cors(Front(app, proxies), house.run)
 
@@ -90,26 +89,6 @@ def _reader(caller: Caller) -> Caller:
 def _model(run: GatewayRun, name: str) -> Fields:
     """As OpenAI lists it. Told without asking an engine: that must not wake a service at zero."""
     return {"id": name, "object": "model", "created": 0, "owned_by": f"{run.namespace}/{run.name}"}
-
-
-def _errors(app: FastAPI) -> None:
-    @app.exception_handler(ApiError)
-    async def ours(_: Request, error: ApiError) -> Response:
-        headers = {name.decode(): value.decode() for name, value in error.headers}
-        return Response(error.body(), status_code=error.status, headers=headers, media_type="application/json")
-
-    @app.exception_handler(HTTPException)
-    async def theirs(request: Request, error: HTTPException) -> Response:
-        told = {404: f"There is no {request.url.path}", 405: f"{request.url.path} doesn't take {request.method}"}
-        message = f"{told.get(error.status_code, error.detail)}: /docs shows what there is"
-        body = error_body(message, type_="invalid_request_error", code="not_found")
-        headers = dict(error.headers or {})
-        return Response(body, status_code=error.status_code, headers=headers, media_type="application/json")
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        body = error_body(str(error), type_="invalid_request_error", code="invalid_request")
-        return Response(body, status_code=400, media_type="application/json")
 
 
 def _cors(app: ASGIApp, run: GatewayRun) -> ASGIApp:

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import orjson
 
 from lmforge_api.gateway import Gateway, PromptTemplate
+from lmforge_workloads.serve.errors import BadRequest
 from lmforge_workloads.serve.gateway import templates
 from lmforge_workloads.serve.gateway.conversation import with_history
 from lmforge_workloads.serve.gateway.endpoints import COMPLETIONS, Endpoint, Fields
-from lmforge_workloads.serve.gateway.errors import BadRequest
 from lmforge_workloads.serve.gateway.keys import Caller
 
 _STREAMS = re.compile(rb'"stream"\s*:\s*true')

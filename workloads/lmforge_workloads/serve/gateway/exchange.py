@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from lmforge_workloads.serve.gateway.errors import ApiError, Headers, TooLarge, error_event
+from lmforge_workloads.serve.errors import ApiError, Headers, TooLarge, error_event
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

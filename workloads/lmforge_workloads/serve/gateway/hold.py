@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from lmforge_api.gateway_run import Hold
-from lmforge_workloads.serve.gateway.errors import Unavailable
+from lmforge_workloads.serve.errors import Unavailable
 
 _PROBE_SECONDS = 0.1
 

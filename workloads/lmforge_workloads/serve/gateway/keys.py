@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lmforge_api.gateway import ApiKey, Gateway, RateLimits, Scope, key_hash
-from lmforge_workloads.serve.gateway.errors import Forbidden, Unauthenticated
+from lmforge_workloads.serve.errors import Forbidden, Unauthenticated
 
 log = logging.getLogger(__name__)
 

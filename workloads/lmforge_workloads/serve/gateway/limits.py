@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lmforge_api.gateway import RateLimits
-from lmforge_workloads.serve.gateway.errors import Headers, RateLimited
+from lmforge_workloads.serve.errors import Headers, RateLimited
 
 MINUTE = 60.0
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import aiohttp
 
 from lmforge_api.gateway_run import GatewayRun
+from lmforge_workloads.serve.errors import ApiError, BadRequest, Unavailable
 from lmforge_workloads.serve.gateway import account, limits, metrics, templates
 from lmforge_workloads.serve.gateway.body import Prepared, continued, prepare
 from lmforge_workloads.serve.gateway.conversation import turn
 from lmforge_workloads.serve.gateway.demand import Demand
 from lmforge_workloads.serve.gateway.endpoints import Endpoint, Fields
-from lmforge_workloads.serve.gateway.errors import ApiError, BadRequest, Unavailable
 from lmforge_workloads.serve.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from lmforge_workloads.serve.gateway.keys import Caller, Keys
 from lmforge_workloads.serve.gateway.limits import Limiter

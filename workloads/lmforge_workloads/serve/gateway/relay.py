@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
+from lmforge_workloads.serve.errors import BadGateway, Headers, UpstreamTimeout, error_body
 from lmforge_workloads.serve.gateway.body import Prepared
 from lmforge_workloads.serve.gateway.conversation import StreamedAnswer, answer_of
 from lmforge_workloads.serve.gateway.endpoints import Fields
-from lmforge_workloads.serve.gateway.errors import BadGateway, Headers, UpstreamTimeout, error_body
 from lmforge_workloads.serve.gateway.exchange import Exchange
 from lmforge_workloads.serve.gateway.sse import EventSplitter, StreamMeter, Usage, is_cut, model_in, usage_in
 

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lmforge_workloads.serve.gateway.errors import BadRequest, Conflict
+from lmforge_workloads.serve.errors import BadRequest, Conflict
 
 BUSY_SECONDS = 60.0
 _NAME = re.compile(r"[A-Za-z0-9._~-]{1,128}")

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
-from lmforge_workloads.serve.gateway.errors import Unavailable
+from lmforge_workloads.serve.errors import Unavailable
 from lmforge_workloads.serve.gateway.sessions import BUSY_SECONDS, busy
 
 T = TypeVar("T")

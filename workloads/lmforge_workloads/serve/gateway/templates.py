@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from lmforge_api.gateway import FillInMiddle, Gateway, PromptTemplate
+from lmforge_workloads.serve.errors import BadRequest, Forbidden
 from lmforge_workloads.serve.gateway.endpoints import Endpoint, Fields
-from lmforge_workloads.serve.gateway.errors import BadRequest, Forbidden
 from lmforge_workloads.serve.gateway.keys import Caller
 
 SYSTEM_ROLES = frozenset({"system", "developer"})

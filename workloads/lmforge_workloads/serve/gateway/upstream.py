@@ -14,7 +14,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from lmforge_api.gateway_run import Upstream as UpstreamConfig
-from lmforge_workloads.serve.gateway.errors import BadGateway, Unavailable, UpstreamTimeout
+from lmforge_workloads.serve.errors import BadGateway, Unavailable, UpstreamTimeout
 from lmforge_workloads.serve.gateway.hold import Availability
 
 log = logging.getLogger(__name__)
