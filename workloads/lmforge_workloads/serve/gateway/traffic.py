@@ -123,7 +123,7 @@ class Traffic:
         if conversation is not None:
             return place(canary.revision, conversation) < canary.percent / 100
         self._dealt += 1
-        return self._dealt * _GOLDEN % 1 < canary.percent / 100
+        return is_dealt(self._dealt, canary.percent)
 
     async def _ask(self, canary: Route, tally: Tally, path: str, body: bytes, headers: RequestHeaders) -> Sent | None:
         """What the canary answers, if it does."""
@@ -152,6 +152,11 @@ class Traffic:
 
     def _pass_over(self) -> None:
         self._passed_over_until = time.monotonic() + _PASSED_OVER_SECONDS
+
+
+def is_dealt(number: int, percent: int) -> bool:
+    """Whether the request of that number is one of the share."""
+    return number * _GOLDEN % 1 < percent / 100
 
 
 def place(revision: str, conversation: str) -> float:
