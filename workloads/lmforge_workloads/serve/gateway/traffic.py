@@ -5,9 +5,9 @@ canary once at most, since shares only grow: its place in the order of who moves
 dealt by a sequence without chance (the golden ratio's multiples, which spread evenly however few there are). API keys
 are no conversations: where there are few of them, one of them would be more than a canary's share.
 
-A canary's failure before an answer's first byte is no client's: the request goes to the current revision, and the
-failure is counted. A canary that can't be reached, or has no replica ready, isn't asked for a second, and that counts
-as nothing: why it has none is the operator's business.
+A canary's failure before an answer's first byte is no client's: the request goes to the current revision. 5xx and
+silence are counted. A router that is gone, and one with no replica ready, say nothing of the revision: that isn't
+counted, they aren't asked for a second, and why there is no replica is the operator's business.
 """
 
 import hashlib
@@ -129,10 +129,10 @@ class Traffic:
         """What the canary answers, if it does."""
         try:
             sent = await self._upstream.send(canary.url, path, body, headers)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        except (aiohttp.ClientError, aiohttp.ConnectionTimeoutError):
             self._pass_over()
             return None
-        except (aiohttp.ClientError, TimeoutError):
+        except TimeoutError:
             tally.failed()
             return None
         if sent.response.status < 500:
