@@ -191,7 +191,7 @@ class CanaryGates(ApiModel):
         None,
         ge=100,
         le=10_000,
-        description="The same in percent of the current revision's in the same time, e.g. 150.",
+        description="The same in percent of the current revision's in the same time, e.g. 150. Its caches are empty at first: leave room for that.",
     )
 
 
