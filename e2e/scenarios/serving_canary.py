@@ -66,7 +66,7 @@ def test_a_good_revision_gets_all_requests_step_by_step_and_none_fails_though_ro
         assert status["currentRevision"] == old
         assert f"25% of requests go to revision {new}" in status["message"]
         assert status["traffic"] == [{"revision": old, "percent": 75}, {"revision": new, "percent": 25}]
-        kube("delete", "pods", "-l", "lmforge.dev/role=revision-router", "--wait=false")
+        kube("rollout", "restart", "deployments", "-l", "lmforge.dev/role=revision-router")
         canary_at(kube, 50)
         kube.wait(
             f"isvc/{NAME}",

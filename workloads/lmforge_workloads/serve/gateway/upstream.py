@@ -116,7 +116,9 @@ class Upstream:
     async def probe(self, url: str | None = None) -> bool:
         """Whether a replica can answer, where requests go or at another place."""
         timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
-        async with self._session.get((url or self._url) + self._config.ready_path, timeout=timeout) as response:
+        place = (url or self._url) + self._config.ready_path
+        # A kept connection, probed often enough never to be idle, would stay with a pod that has been replaced.
+        async with self._session.get(place, timeout=timeout, headers={"Connection": "close"}) as response:
             return response.status == 200
 
     async def close(self) -> None:
