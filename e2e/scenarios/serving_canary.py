@@ -14,7 +14,7 @@ from openai import OpenAI
 from e2e.cluster.paths import Paths
 from e2e.lmforge import Kube, Manifest
 from e2e.serving import inference_service, put_model, way_in
-from e2e.traffic import traffic
+from e2e.traffic import Traffic, traffic
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -95,10 +95,17 @@ def test_a_revision_that_is_slow_to_begin_is_rolled_back_with_its_numbers_and_th
         assert f"Revision {bad} was rolled back: At 25% of the traffic, the first token takes" in status["message"]
         assert f"Revision {old} keeps serving" in status["message"]
         kube("wait", f"deployment/{bad}", "--for=delete", f"--timeout={LOADING:.0f}s")
-        answered = flow.answered
-        kube.wait(f"isvc/{NAME}", lambda s: s.get("ready") == "0/1", what="nothing of it ready", seconds=30)
+        assert kube.status(f"isvc/{NAME}")["ready"] == "0/1", "what serves isn't what the spec asks for"
+        goes_on(flow)
     assert flow.failures == []
-    assert flow.answered > answered, "it went on after the roll-back"
+
+
+def goes_on(flow: Traffic) -> None:
+    """Waits for two more answers."""
+    answered, ends = flow.answered, time.monotonic() + 60
+    while flow.answered < answered + 2:
+        assert time.monotonic() < ends, f"no more answers after the roll-back: {flow.failures}"
+        time.sleep(0.1)
 
 
 def between_known_and_new(url: str) -> int:
