@@ -70,8 +70,8 @@ test-fast: venv redis ## Tests without a cluster, in under two minutes
 test: check images redis ## All tests: unit, integration, distributed numerics, end to end on the cluster
 	@.venv/bin/pytest
 
-test-serving: images ## InferenceService on the cluster with the real engines: from zero, under traffic, adapters, draining
-	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _llamacpp.py _onnx.py)
+test-serving: images ## InferenceService on the cluster with the real engines: from zero, under traffic, adapters, canaries, draining
+	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _canary.py _llamacpp.py _onnx.py)
 
 bench: images ## All benches (see README for what each measures)
 	@$(PY) -m e2e.bench

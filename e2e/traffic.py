@@ -21,6 +21,8 @@ class Traffic:
 
     url: str
     model: str
+    prompt: str = ""
+    """With one, clients ask for streams that go on from it."""
     answered: int = 0
     failures: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -34,12 +36,17 @@ class Traffic:
         """Asks for a few tokens, until all is over."""
         with self._client() as client:
             while not self._over.wait(PAUSE):
-                self._note(lambda: _whole(client, self.model))
+                self._note(lambda: self._ask(client))
 
     def stream(self) -> None:
         """One long stream, which has to reach its end. Counts as one request."""
         with self._client() as client:
             self._note(lambda: _stream(client, self.model))
+
+    def _ask(self, client: OpenAI) -> str:
+        if self.prompt:
+            return _stream(client, self.model, prompt=self.prompt, tokens=SHORT)
+        return _whole(client, self.model)
 
     def _client(self) -> OpenAI:
         return OpenAI(base_url=self.url, api_key="none", timeout=TIMEOUT, max_retries=0)
@@ -61,25 +68,26 @@ def _whole(client: OpenAI, model: str) -> str:
     return "" if made == SHORT else f"{made} of {SHORT} tokens: {answer.choices[0].finish_reason}"
 
 
-def _stream(client: OpenAI, model: str) -> str:
+def _stream(client: OpenAI, model: str, *, prompt: str = "Once upon a time", tokens: int = LONG) -> str:
     """The same of a stream: a cut one may well end with [DONE], so its tokens and its reason to end are looked at."""
     reason, made = None, 0
     for chunk in client.completions.create(
-        model=model, prompt="Once upon a time", max_tokens=LONG, stream=True, stream_options={"include_usage": True},
+        model=model, prompt=prompt, max_tokens=tokens, stream=True, stream_options={"include_usage": True},
         extra_body=_EXACTLY,
     ):  # fmt: skip
         made = chunk.usage.completion_tokens if chunk.usage else made
         reason = next((choice.finish_reason for choice in chunk.choices if choice.finish_reason), reason)
-    return "" if (reason, made) == ("length", LONG) else f"a stream ended with {reason} after {made} of {LONG} tokens"
+    whole = (reason, made) == ("length", tokens)
+    return "" if whole else f"a stream ended with {reason} after {made} of {tokens} tokens"
 
 
 _EXACTLY = {"ignore_eos": True}
 
 
 @contextmanager
-def traffic(url: str, model: str, *, clients: int = 2) -> Iterator[Traffic]:
+def traffic(url: str, model: str, *, clients: int = 2, prompt: str = "") -> Iterator[Traffic]:
     """So many clients ask while the block runs; afterwards all have their last answers."""
-    flow = Traffic(url, model)
+    flow = Traffic(url, model, prompt)
     threads = [threading.Thread(target=flow.short) for _ in range(clients)]
     for thread in threads:
         thread.start()

@@ -74,6 +74,31 @@ class GatewayRun(ApiModel):
     gateway: Gateway = Field(default_factory=Gateway, description="spec.gateway.")
 
 
+class Route(StatusModel):
+    """A revision's router, and its share."""
+
+    revision: str = Field(description="Name of the revision.")
+    url: str = Field(description="Base URL of its router.")
+    percent: int = Field(ge=0, le=100, description="Percent of the requests that go there.")
+
+
+class Traffic(StatusModel):
+    """Where requests go."""
+
+    id: str = Field(description="Another one for each change: what is counted is counted for it.")
+    routes: list[Route] = Field(description="The current revision's first; a canary's may follow.")
+
+
+class RevisionCounts(StatusModel):
+    """What clients got from a revision, of requests that came since `Traffic.id` was told."""
+
+    revision: str = Field(description="Name of the revision.")
+    requests: int = Field(0, ge=0, description="Requests that it has answered, or failed to.")
+    errors: int = Field(0, ge=0, description="Those among them that it answered by 5xx, or not to the end.")
+    first_tokens: int = Field(0, ge=0, description="Streamed answers that began.")
+    first_token_seconds: float = Field(0, ge=0, description="Sum of their times to the first token.")
+
+
 class DemandReport(StatusModel):
     """What a gateway pod posts: at once when a request has to wait, about each second under demand, each ten without any."""
 
@@ -82,12 +107,15 @@ class DemandReport(StatusModel):
     running: int = Field(0, ge=0, description="Requests sent on and not yet answered in full.")
     total: int = Field(0, ge=0, description="Requests that came since this pod started.")
     idle_seconds: float = Field(0, ge=0, description="Since the last request ended; 0 while there is one.")
+    traffic_id: str = Field("", description="The traffic that this pod knows of.")
+    revisions: list[RevisionCounts] = Field([], description="What clients got from each of its revisions.")
 
 
 class DemandReply(StatusModel):
     """What the operator answers."""
 
     ready: int | None = Field(None, ge=0, description="Replicas that are ready, as far as the operator knows.")
+    traffic: Traffic | None = Field(None, description="Where requests go; without it to the configured upstream.")
     adapters: list[ModelName] | None = Field(None, description="Names of the adapters that there are by now.")
 
     def wire(self) -> dict[str, object]:

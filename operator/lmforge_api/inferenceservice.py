@@ -56,7 +56,7 @@ class InferenceServiceSpec(ApiModel):
     router: Router = Field(default_factory=Router, description="How requests are spread over the replicas.")
     gateway: Gateway | None = Field(
         None,
-        description="API keys, limits, prompt templates and sessions. There is one with defaults where minReplicas is 0.",
+        description="API keys, limits, prompt templates and sessions. There is one with defaults where minReplicas is 0 or rollout.canary is set.",
     )
     rollout: Rollout = Field(default_factory=Rollout, description="How a new model or template takes over.")
     drain_seconds: int = Field(
@@ -119,13 +119,43 @@ class ScalingStatus(StatusModel):
 
 
 class FailedRevision(StatusModel):
-    """A revision that was given up. Another one is tried when the spec asks for it, the same one with a longer deadline."""
+    """A revision that was given up. Another one is tried when the spec asks for it, the same one with a longer deadline.
+
+    One that a canary's gates have stopped is tried again when `rollout.canary` changes.
+    """
 
     revision: str = Field(description="Its name.")
     ready_deadline_seconds: int = Field(0, description="Deadline that it was tried with.")
+    canary: str = Field("", description="Digest of the rollout.canary whose gates it failed.")
     reason: str = Field("", description="Why, in one word.")
     message: str = Field("", description="Why, in one sentence.")
     time: str = Field("", description="When it was given up (RFC 3339).")
+
+
+class TrafficShare(StatusModel):
+    """Where requests go."""
+
+    revision: str = Field(description="Name of the revision.")
+    percent: int = Field(description="Percent of the requests that go to it.")
+
+
+CanaryPhase = Literal["Loading", "Measuring", "Shifting"]
+
+
+class CanaryStatus(StatusModel):
+    """How far a new revision has come, and what was measured since the beginning of this step."""
+
+    revision: str = Field(description="Its name.")
+    phase: CanaryPhase = Field(
+        "Loading",
+        description="Loading: no request goes to it yet. Measuring: its gates are watched. Shifting: they have held to the last step, and it takes over.",
+    )
+    percent: int = Field(0, description="Percent of the requests that go to it.")
+    step_started_at: str = Field("", description="Since when (RFC 3339).")
+    requests: int = Field(0, description="Requests that it has answered in this step.")
+    error_rate: str = Field("", description="Of these, e.g. 0.5%.")
+    time_to_first_token: str = Field("", description="Mean of its streamed answers, e.g. 84ms.")
+    current_time_to_first_token: str = Field("", description="The same of the current revision.")
 
 
 class Performance(StatusModel):
@@ -156,6 +186,10 @@ class InferenceServiceStatus(StatusModel):
     current_revision: str = Field("", description="Revision that serves: the last one that got ready.")
     update_revision: str = Field("", description="Revision that the spec asks for.")
     failed_revision: FailedRevision | None = Field(None, description="Revision that was rolled back.")
+    traffic: list[TrafficShare] = Field(
+        [], description="Where requests go, with rollout.canary. Without it ready replicas of all revisions share them."
+    )
+    canary: CanaryStatus | None = Field(None, description="The new revision on its way to all requests.")
     model: ServedModelStatus | None = Field(None, description="The model as it is pinned.")
     adapters: list[AdapterStatus] = Field(
         [], description="The adapters as they are.", json_schema_extra=keyed_by("name")

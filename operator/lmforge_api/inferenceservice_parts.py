@@ -168,6 +168,55 @@ class Router(ApiModel):
     )
 
 
+class CanaryStep(ApiModel):
+    """One share of the requests."""
+
+    percent: int = Field(ge=1, le=99, description="Percent of the requests that go to the new revision.")
+    seconds: int = Field(60, ge=0, le=604_800, description="The share is held for at least so long.")
+
+
+class CanaryGates(ApiModel):
+    """What the new revision has to show at each step. Counted anew from the beginning of each."""
+
+    min_requests: int = Field(
+        100, ge=0, le=1_000_000, description="A step is passed only after so many requests to the new revision."
+    )
+    max_error_percent: float = Field(
+        1, ge=0, le=100, description="Percent of them that may be answered by 5xx, or not to the end."
+    )
+    max_ttft_ms: int | None = Field(
+        None, ge=1, le=3_600_000, description="Mean time to the first token of streamed answers, in milliseconds."
+    )
+    max_ttft_percent: int | None = Field(
+        None,
+        ge=100,
+        le=10_000,
+        description="The same in percent of the current revision's in the same time, e.g. 150. Its caches are empty at first: leave room for that.",
+    )
+
+
+class Canary(ApiModel):
+    """A new revision gets a share of the requests first, and all of them only after its gates have held."""
+
+    cel_rules = (
+        Rule(
+            cel="self.steps.map(step, step.percent).isSorted() && "
+            "self.steps.all(one, self.steps.filter(other, other.percent == one.percent).size() == 1)",
+            message="canary.steps must rise: write each percent larger than the one before, as in 5, 25, 50",
+            path=".steps",
+        ),
+    )
+    steps: list[CanaryStep] = Field(
+        [CanaryStep(percent=5), CanaryStep(percent=25), CanaryStep(percent=50)],
+        min_length=1,
+        max_length=20,
+        description="Shares, one after the other; after the last one the new revision takes over.",
+    )
+    gates: CanaryGates = Field(
+        default_factory=CanaryGates, description="What it has to show at each of them; else it is rolled back."
+    )
+
+
 class Rollout(ApiModel):
     """How a new model or template takes over."""
 
@@ -177,4 +226,8 @@ class Rollout(ApiModel):
         ge=5,
         le=86400,
         description="A replica of the new revision that isn't ready after so long rolls the service back to the revision that worked.",
+    )
+    canary: Canary | None = Field(
+        None,
+        description="The new revision gets a share of the requests first, at a gateway, and more only while its gates hold.",
     )

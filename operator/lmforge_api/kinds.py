@@ -122,6 +122,7 @@ SERVICE_COLUMNS = (
     AGE,
     Column("Reason", ".status.reason", "Why it is in this phase.", wide=True),
     Column("Revision", ".status.currentRevision", "Revision that serves.", wide=True),
+    Column("Canary", ".status.canary.percent", "Percent of requests to a new one.", type="integer", wide=True),
     Column("TTFT", ".status.performance.timeToFirstToken", "Mean time to the first token.", wide=True),
 )
 

@@ -26,6 +26,7 @@ class Role:
 
     ENGINE: Final = "engine"
     ROUTER: Final = "router"
+    REVISION_ROUTER: Final = "revision-router"
     GATEWAY: Final = "gateway"
     INSPECTOR: Final = "inspector"
 
@@ -94,6 +95,8 @@ class Reason:
     SLOW: Final = "DeadlineExceeded"
     LOADING: Final = "Loading"
     ROLLING_OUT: Final = "RollingOut"
+    CANARY: Final = "Canary"
+    GATE_FAILED: Final = "GateFailed"
     ROLLED_BACK: Final = "RolledBack"
     SCALED_TO_ZERO: Final = "ScaledToZero"
     STOPPED: Final = "Stopped"

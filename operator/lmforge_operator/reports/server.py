@@ -18,7 +18,8 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from lmforge_api.base import StatusModel
-from lmforge_api.gateway_run import DemandReply, DemandReport
+from lmforge_api.gateway_run import DemandReply, DemandReport, Traffic
+from lmforge_api.inferenceservice import InferenceServiceStatus
 from lmforge_api.run import ProgressReply, ProgressReport
 from lmforge_operator import metrics
 from lmforge_operator.errors import ApiError
@@ -30,6 +31,7 @@ from lmforge_operator.reports.identity import Caller, Reviewer
 from lmforge_operator.reports.rate import RateLimit
 from lmforge_operator.serving.demand import DemandBook
 from lmforge_operator.serving.observed import read_replicas
+from lmforge_operator.serving.routing import told
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +128,8 @@ class ReportServer:
         report = report.model_copy(update={"pod": caller.pod})
         self._wake(key, self._demand.record(uid, report, received=self._now()))
         ready = sum(pod.serves for pod in read_replicas(self._pods.owned_by(uid)))
-        return DemandReply(ready=ready, adapters=_adapters(self._object_of(key)))
+        found = self._object_of(key)
+        return DemandReply(ready=ready, adapters=_adapters(found), traffic=_traffic(found, key.namespace))
 
     async def _identified(self, request: web.Request) -> tuple[Key, Caller]:
         place = request.match_info
@@ -166,6 +169,12 @@ class ReportServer:
 
 def _adapters(service: Manifest | None) -> list[str]:
     return [adapter["name"] for adapter in (service or {}).get("spec", {}).get("adapters") or ()]
+
+
+def _traffic(service: Manifest | None, namespace: str) -> Traffic | None:
+    """Where the gateway shall send requests, as status says."""
+    status = (service or {}).get("status") or {}
+    return told(InferenceServiceStatus.model_validate(status), namespace)
 
 
 def _milestones(report: ProgressReport) -> tuple[object, ...]:

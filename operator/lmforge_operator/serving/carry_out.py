@@ -24,6 +24,7 @@ from lmforge_operator.kube.resources import (
 from lmforge_operator.labels import OWNER_NAME, OWNER_UID, TEMPLATE_HASH, Reason, Role
 from lmforge_operator.serving import events
 from lmforge_operator.serving.names import Owner
+from lmforge_operator.serving.observed import RevisionSeen
 from lmforge_operator.serving.service import Decision, Serving
 
 Manifest = dict[str, Any]
@@ -39,9 +40,10 @@ class Wanted(Protocol):
     def adapters(self) -> Manifest | None: ...
     def service(self, role: str) -> Manifest: ...
     def router_identity(self) -> tuple[Manifest, Manifest, Manifest]: ...
-    def router(self) -> Manifest: ...
+    def router(self, revision: RevisionSeen | None = None) -> Manifest: ...
+    def router_service(self, made: Mapping[str, object], revision: str) -> Manifest: ...
     def gateway(self) -> Manifest | None: ...
-    def beside_gateway(self, made: Mapping[str, object]) -> tuple[Manifest, Manifest]: ...
+    def beside_gateway(self, made: Mapping[str, object], *, upstream: str) -> tuple[Manifest, Manifest]: ...
 
 
 async def carry_out(
@@ -64,18 +66,28 @@ async def carry_out(
 
 
 async def _ensure_front(context: Context, serving: Serving, decision: Decision, wanted: Wanted) -> None:
-    if serving.router.seen is None:
+    if serving.shared_router is None and not serving.routers:
         for kind, part in zip((SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS), wanted.router_identity(), strict=True):
             if await context.kube.create(kind, part) is None:
                 await _claimed(context, kind, part)
-    await _ensure(context, DEPLOYMENTS, context.deployments, wanted.router())
+    await _ensure_routers(context, serving, decision, wanted)
     gateway = wanted.gateway()
     if gateway is not None:
         made = await _ensure(context, DEPLOYMENTS, context.deployments, gateway)
-        config, service = wanted.beside_gateway(made)
+        config, service = wanted.beside_gateway(made, upstream=decision.routing.upstream)
         await _ensure(context, CONFIG_MAPS, context.config_maps, config)
         await _ensure(context, SERVICES, context.services, service)
     await _ensure(context, SERVICES, context.services, wanted.service(decision.front))
+
+
+async def _ensure_routers(context: Context, serving: Serving, decision: Decision, wanted: Wanted) -> None:
+    """The one for all revisions, or one for each that is there: it goes with its revision's Deployment."""
+    if decision.routing.shared:
+        await _ensure(context, DEPLOYMENTS, context.deployments, wanted.router())
+    for name in decision.routing.own:
+        if (revision := serving.revisions.get(name)) is not None:
+            made = await _ensure(context, DEPLOYMENTS, context.deployments, wanted.router(revision))
+            await _ensure(context, SERVICES, context.services, wanted.router_service(made, name))
 
 
 async def _ensure_revisions(context: Context, serving: Serving, decision: Decision, wanted: Wanted) -> None:
@@ -94,6 +106,10 @@ async def _remove(context: Context, serving: Serving, decision: Decision, wanted
     owner = wanted.owner
     for name in decision.plan.retire:
         await context.kube.delete(DEPLOYMENTS, owner.namespace, name)
+    if serving.shared_router and not decision.routing.shared:
+        await context.kube.delete(DEPLOYMENTS, owner.namespace, serving.shared_router.name)
+    for name in serving.routers.keys() - {*decision.routing.own, *decision.plan.retire}:
+        await context.kube.delete(DEPLOYMENTS, owner.namespace, serving.routers[name].name)
     if serving.gateway.seen and wanted.gateway() is None and serving.front == Role.ROUTER:
         await context.kube.delete(DEPLOYMENTS, owner.namespace, serving.gateway.seen.name)
 

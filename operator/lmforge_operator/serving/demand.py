@@ -1,10 +1,13 @@
 """What gateways say about the requests that they hold and pass on. In memory: they say it again within seconds."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lmforge_api.gateway_run import DemandReport
 from lmforge_operator.serving.autoscaler import Held
+from lmforge_operator.serving.gates import Counts, total
 
 FRESH = timedelta(seconds=30)
 """An idle gateway reports every ten seconds."""
@@ -42,6 +45,15 @@ class DemandBook:
             running=sum(report.running for report in fresh),
             recent=any(report.total > 0 and report.idle_seconds < RECENT for report in fresh),
         )
+
+    def counts(self, uid: str, traffic_id: str) -> Mapping[str, Counts]:
+        """What clients got from each revision since that traffic was told. Pods that have gone since count too."""
+        seen = defaultdict(list)
+        for entry in self._services.get(uid, {}).values():
+            if entry.report.traffic_id == traffic_id:
+                for each in entry.report.revisions:
+                    seen[each.revision].append(each)
+        return {revision: total(counts) for revision, counts in seen.items()}
 
     def forget(self, uid: str) -> None:
         """The service is gone."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lmforge_api.inferenceservice import InferenceServiceStatus
+from lmforge_api.inferenceservice import CanaryStatus, InferenceServiceStatus
 from lmforge_operator.engine.events import Event
 from lmforge_operator.labels import Reason
 
@@ -17,6 +17,7 @@ def between(before: Mapping[str, Any], after: InferenceServiceStatus) -> Iterato
     failed, former = after.failed_revision, before.get("failedRevision") or {}
     if failed and (failed.revision, failed.time) != (former.get("revision"), former.get("time")):
         yield Event("Warning", "RolledBack", f"Revision {failed.revision} was rolled back: {failed.message}")
+    yield from _canary(before.get("canary") or {}, after.canary)
     if after.current_revision and after.current_revision != before.get("currentRevision"):
         yield Event("Normal", "RevisionServes", f"Revision {after.current_revision} serves.")
     steps = ((before.get("scaling") or {}).get("last") or [{}])[-1]
@@ -32,6 +33,16 @@ def between(before: Mapping[str, Any], after: InferenceServiceStatus) -> Iterato
         yield Event("Warning", after.reason, after.message)
     elif changed and after.phase in _OF_NOTE:
         yield Event("Normal", after.phase, after.message)
+
+
+def _canary(before: Mapping[str, Any], after: CanaryStatus | None) -> Iterator[Event]:
+    if after is None or after.phase == "Loading":
+        return
+    former = (before.get("phase"), before.get("percent")) if before.get("revision") == after.revision else ()
+    if after.phase == "Measuring" and (after.phase, after.percent) != former:
+        yield Event("Normal", "CanaryStep", f"{after.percent}% of requests go to revision {after.revision}.")
+    if after.phase == "Shifting" and after.phase not in former:
+        yield Event("Normal", "CanaryPassed", f"Revision {after.revision} has passed its last step and takes over.")
 
 
 def _model(status: InferenceServiceStatus) -> str:

@@ -39,9 +39,9 @@ class Owner(owner.Owner):
         """What OpenAI clients take as their base URL."""
         return f"http://{self.name}.{self.namespace}.svc/v1"
 
-    def selector(self, role: str) -> dict[str, str]:
-        """Labels that all pods of a role have, and no others."""
-        return {OWNER_UID: self.uid, ROLE: role}
+    def selector(self, role: str, revision: str = "") -> dict[str, str]:
+        """Labels that all pods of a role have (and of a revision, if one is named), and no others."""
+        return {OWNER_UID: self.uid, ROLE: role} | ({REVISION: revision} if revision else {})
 
     @property
     def engine_selector(self) -> str:
@@ -54,7 +54,12 @@ class Owner(owner.Owner):
 
     def revision_labels(self, revision: str) -> dict[str, str]:
         """Labels of a revision's pods."""
-        return {**self.selector(Role.ENGINE), REVISION: revision}
+        return self.selector(Role.ENGINE, revision)
+
+
+def router_of(revision: str) -> str:
+    """The Deployment and Service of the router that is only for this revision."""
+    return f"{revision}-router"
 
 
 def digest(*parts: object) -> str:

@@ -56,6 +56,7 @@ class RevisionSeen:
     refused: str = ""
     """Why no (more) pods can be made: a quota, an admission webhook."""
     pods: tuple[ReplicaSeen, ...] = ()
+    uid: str = ""
 
     @property
     def ready(self) -> int:
@@ -98,9 +99,17 @@ def read_revisions(manifests: Iterable[Manifest], replicas: Iterable[ReplicaSeen
 def read_front(manifests: Iterable[Manifest], role: str) -> FrontSeen | None:
     """The Deployment of that role, if it is there."""
     found = next((each for each in manifests if _role(each) == role and _lives(each)), None)
-    if found is None:
-        return None
-    meta, status = found["metadata"], found.get("status") or {}
+    return _front(found) if found else None
+
+
+def read_routers(manifests: Iterable[Manifest]) -> dict[str, FrontSeen]:
+    """The routers that are for one revision, by its name."""
+    found = (each for each in manifests if _role(each) == Role.REVISION_ROUTER and _lives(each))
+    return {str(each["metadata"]["labels"][REVISION]): _front(each) for each in found}
+
+
+def _front(manifest: Manifest) -> FrontSeen:
+    meta, status = manifest["metadata"], manifest.get("status") or {}
     return FrontSeen(
         name=meta["name"],
         uid=meta["uid"],
@@ -135,6 +144,7 @@ def _revision(manifest: Manifest, pods: Mapping[str, list[ReplicaSeen]]) -> Revi
         created_at=timestamp(meta["creationTimestamp"]),
         refused=refusals[0].get("message", "") if refusals else "",
         pods=tuple(pods.get(meta["name"], ())),
+        uid=meta["uid"],
     )
 
 

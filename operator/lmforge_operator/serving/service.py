@@ -11,9 +11,11 @@ from lmforge_operator.pods.state import PodState
 from lmforge_operator.serving.adapters.replica import ReplicaAdapters
 from lmforge_operator.serving.adapters.wanted import Adapter
 from lmforge_operator.serving.autoscaler import Held, History
+from lmforge_operator.serving.gates import Counts
 from lmforge_operator.serving.load import Load
 from lmforge_operator.serving.observed import FrontSeen, ReplicaSeen, RevisionSeen
 from lmforge_operator.serving.rollout import Plan
+from lmforge_operator.serving.routing import Routing
 from lmforge_operator.serving.trouble import Struggle
 
 
@@ -67,12 +69,18 @@ class Serving:
     revisions: Mapping[str, RevisionSeen] = field(default_factory=dict)
     draining: int = 0
     router: Part = Part()
+    """The one for all revisions; with canaries that of the revision that serves."""
+    shared_router: FrontSeen | None = None
+    routers: Mapping[str, FrontSeen] = field(default_factory=dict)
+    """Those that are for one revision, by its name."""
     gateway: Part = Part(wanted=False)
     front: str = ""
     """Role that the Service points at; empty while there is none."""
     load: Load = field(default_factory=Load)
     held: Held | None = None
     history: History | None = None
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    """What clients got from each revision since the shares of requests last changed."""
     hears_demand: bool = True
     """Whether gateways can tell the operator of the requests that they hold."""
     adapters: tuple[Adapter, ...] = ()
@@ -80,6 +88,11 @@ class Serving:
     """By the replicas' names."""
     measure: bool = True
     """Whether it is time to show what was measured."""
+
+    @property
+    def by_revision(self) -> bool:
+        """Whether each revision has a router of its own, and the gateway shares requests among them."""
+        return self.spec.rollout.canary is not None and self.hears_demand
 
     @property
     def ready(self) -> int:
@@ -113,5 +126,6 @@ class Decision:
     status: InferenceServiceStatus
     plan: Plan
     front: str
+    routing: Routing
     history: History | None = None
     look_again: float | None = None

@@ -1,6 +1,9 @@
 """Phase, reason and message of a service: the words that the person at 3 a.m. reads."""
 
+from collections.abc import Sequence
+
 from lmforge_api.inferenceservice import (
+    CanaryStatus,
     FailedRevision,
     InferenceServiceStatus,
     Performance,
@@ -9,8 +12,10 @@ from lmforge_api.inferenceservice import (
     ScalingStep,
     ServedModelStatus,
     ServicePhase,
+    TrafficShare,
 )
 from lmforge_api.inferenceservice_adapters import AdapterStatus
+from lmforge_api.inferenceservice_parts import Canary
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods.holdups import Finding, container_config, image_pull, sentence, unschedulable
 from lmforge_operator.serving import trouble
@@ -32,10 +37,12 @@ def status_of(
     held_back: str,
     failed: FailedRevision | None,
     steps: list[ScalingStep],
+    canary: CanaryStatus | None = None,
+    traffic: Sequence[TrafficShare] = (),
 ) -> InferenceServiceStatus:
     """The whole status."""
     degraded = _degraded(serving, share, failed)
-    phase, reason, message = _words(serving, share, degraded, wanted=wanted, held_back=held_back)
+    phase, reason, message = _words(serving, share, degraded, canary, wanted=wanted, held_back=held_back)
     ready = serving.up_to_date
     adapters = adapter_statuses(serving)
     return InferenceServiceStatus(
@@ -57,6 +64,8 @@ def status_of(
         current_revision=share.current if _served(serving, share.current) else "",
         update_revision=serving.update,
         failed_revision=failed,
+        traffic=list(traffic),
+        canary=canary,
         model=_model(serving),
         adapters=adapters,
         scaling=ScalingStatus(last=steps),
@@ -122,7 +131,15 @@ def _part_trouble(name: str, part: Part) -> Finding | None:
     return Finding(found.reason, f"the {name} can't start: {found.message}") if found else None
 
 
-def _words(serving: Serving, share: Plan, degraded: Finding | None, *, wanted: int, held_back: str) -> Words:
+def _words(
+    serving: Serving,
+    share: Plan,
+    degraded: Finding | None,
+    canary: CanaryStatus | None,
+    *,
+    wanted: int,
+    held_back: str,
+) -> Words:
     """An ordered chain: the first that holds is said."""
     keeps = f" Revision {share.current} keeps serving." if serving.ready else ""
     if serving.spec.stopped:
@@ -139,6 +156,8 @@ def _words(serving: Serving, share: Plan, degraded: Finding | None, *, wanted: i
     if not wanted:
         message = "Scaled to zero: the next request is held until a replica is ready."
         return "Idle", Reason.SCALED_TO_ZERO, message if serving.gateway.wanted else "Scaled to zero by replicas: 0."
+    if canary and canary.percent:
+        return "Updating", Reason.CANARY, canary_words(canary, serving.spec.rollout.canary)
     if share.current not in ("", serving.update):
         return "Updating", Reason.ROLLING_OUT, f"{_progress(serving)}{keeps}"
     if not serving.ready:
@@ -148,7 +167,24 @@ def _words(serving: Serving, share: Plan, degraded: Finding | None, *, wanted: i
     return "Ready", Reason.READY, f"{serving.ready} of {wanted} replicas are ready."
 
 
+def canary_words(status: CanaryStatus, canary: Canary | None) -> str:
+    """The share, and what is still missing for more."""
+    told = f"Canary: {status.percent}% of requests go to revision {status.revision}"
+    if status.phase == "Shifting" or canary is None:
+        return f"{told}; its gates have held, and it takes over."
+    seen, needed = status.requests, canary.gates.min_requests
+    measured = [f"{seen} of {needed} requests seen" if seen < needed else f"{seen} requests seen"]
+    if status.error_rate:
+        measured.append(f"error rate {status.error_rate}")
+    if status.time_to_first_token:
+        other = status.current_time_to_first_token
+        measured.append(f"first token {status.time_to_first_token}" + (f" against {other}" if other else ""))
+    return f"{told}, {', '.join(measured)}."
+
+
 def _progress(serving: Serving) -> str:
     struggle = serving.struggle(serving.update)
     found = trouble.first_finding(struggle) if struggle else None
-    return sentence(f"revision {serving.update}: {found.message if found else 'its Deployment is being made'}")
+    if struggle is None or found:
+        return sentence(f"revision {serving.update}: {found.message if found else 'its Deployment is being made'}")
+    return f"Revision {serving.update} is ready; its router is starting."

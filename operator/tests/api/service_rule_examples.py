@@ -414,13 +414,48 @@ ADAPTERS = (
     ),
 )
 
+_RISING = "canary.steps must rise: write each percent larger than the one before, as in 5, 25, 50"
+
+
+def _canary(*percents: int, **gates: object) -> Fields:
+    return {"rollout": {"canary": {"steps": [{"percent": percent} for percent in percents], "gates": gates}}}
+
+
+CANARY = (
+    Refused("shares that fall", _canary(5, 50, 25), _RISING, "rollout.canary.steps"),
+    Refused("the same share twice", _canary(5, 25, 25), _RISING, "rollout.canary.steps"),
+    Refused("no steps", _canary(), "should have at least 1 items", "rollout.canary.steps"),
+    Refused(
+        "a share of nothing", _canary(0, 5), "should be greater than or equal to 1", "rollout.canary.steps[0].percent"
+    ),
+    Refused("all as a share", _canary(100), "should be less than or equal to 99", "rollout.canary.steps[0].percent"),
+    Refused(
+        "more errors than requests",
+        _canary(5, maxErrorPercent=101),
+        "should be less than or equal to 100",
+        "rollout.canary.gates.maxErrorPercent",
+    ),
+    Refused(
+        "quicker than what serves",
+        _canary(5, maxTtftPercent=90),
+        "should be greater than or equal to 100",
+        "rollout.canary.gates.maxTtftPercent",
+    ),
+    Refused(
+        "no time at all",
+        _canary(5, maxTtftMs=0),
+        "should be greater than or equal to 1",
+        "rollout.canary.gates.maxTtftMs",
+    ),
+)
+
 BOUNDS = (
     Refused("an unknown engine", {"engine": "triton"}, 'Unsupported value: "triton"', "engine"),
     Refused("no drain", {"drainSeconds": 0}, "should be greater than or equal to 1", "drainSeconds"),
     Refused("no surge", {"rollout": {"surge": 0}}, "should be greater than or equal to 1", "rollout.surge"),
 )
 
-REFUSED = (*MODEL, *ENGINES, *SIZE, *SCALE, *GATEWAY, *ADAPTERS, *BOUNDS)
+REFUSED = (*MODEL, *ENGINES, *SIZE, *SCALE, *GATEWAY, *ADAPTERS, *CANARY, *BOUNDS)
 
 ACCEPTED: dict[str, Fields] = {
     "the smallest": {},
@@ -469,5 +504,7 @@ ACCEPTED: dict[str, Fields] = {
             "replicas": 2,
         }
     },
+    "a canary": {"rollout": {"canary": {}}},
+    "a canary's steps and gates": _canary(1, 10, 99, minRequests=0, maxErrorPercent=0.5, maxTtftMs=900),
     "how it rolls and stops": {"rollout": {"surge": 2, "readyDeadlineSeconds": 60}, "drainSeconds": 9, "stopped": True},
 }

@@ -82,8 +82,9 @@ class ClusterPlayer:
         return sorted(owned, key=lambda pod: (not _is_ready(pod), pod["metadata"]["name"]))
 
     async def engines(self, revision: str) -> list[Manifest]:
-        """The pods of a revision."""
-        return [pod for pod in await self._list(PODS) if pod["metadata"]["labels"].get(REVISION) == revision]
+        """The pods of a revision that run the engine."""
+        wanted = {REVISION: revision, ROLE: "engine"}
+        return [pod for pod in await self._list(PODS) if pod["metadata"]["labels"].items() >= wanted.items()]
 
     async def ready(self, pod: str, *, address: str = "127.0.0.1") -> None:
         """The pod's container passes its probes."""

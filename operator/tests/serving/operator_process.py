@@ -1,24 +1,28 @@
-"""The real operator process before a real API server, and a service that it has brought up."""
+"""The real operator process, and what a gateway's pod would say to it."""
 
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import yaml
 from apiserver import ApiServer
 from cluster_player import ClusterPlayer, Manifest
 from real_api import inference_service, new_namespace
 
+from lmforge_api.gateway_run import DemandReply
 from lmforge_operator.kube.resources import INFERENCE_SERVICES
 
 HOST = "lmforge-reports.lmforge-system.svc"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Operator:
     """A running operator and where it works."""
 
@@ -26,11 +30,23 @@ class Operator:
     port: int
     authority: Path
     log: Path
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(self.command, stdout=output, stderr=output)
+
+    def kill(self) -> None:
+        """Without notice."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
 
 @contextmanager
 def running_operator(api_server: ApiServer, folder: Path) -> Iterator[Operator]:
-    """It works in a namespace of its own."""
+    """One that works in a namespace of its own, and has the endpoint for reports."""
     namespace = new_namespace(api_server, "serving")
     api_server.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "default"}})
     authority = api_server.control_plane.authority
@@ -48,17 +64,17 @@ def running_operator(api_server: ApiServer, folder: Path) -> Iterator[Operator]:
         "queue": {"minimumIntervalSeconds": 0.05, "patienceSeconds": 0.05},
         "statusIntervalSeconds": 0.2,
     }
-    (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
-    log = folder / "operator.log"
-    command = ["-m", "lmforge_operator", "--settings", folder / "settings.yaml", "--kubeconfig", api_server.kubeconfig]
-    with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, *map(str, command), "-n", namespace], stdout=output, stderr=output)
+    path = folder / "settings.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    where = ["--settings", str(path), "--kubeconfig", str(api_server.kubeconfig), "-n", namespace]
+    command = [sys.executable, "-m", "lmforge_operator", *where]
+    operator = Operator(namespace, port, authority.certificate, folder / "operator.log", command)
+    operator.start()
     try:
-        yield Operator(namespace, port, authority.certificate, log)
+        yield operator
     finally:
-        process.kill()
-        process.wait()
-        print(log.read_text())  # pytest shows it when a test failed
+        operator.kill()
+        print(operator.log.read_text())  # pytest shows it when a test failed
 
 
 async def serve(player: ClusterPlayer, name: str, *, ready: int = 1, **spec: object) -> str:
@@ -71,5 +87,33 @@ async def serve(player: ClusterPlayer, name: str, *, ready: int = 1, **spec: obj
 
 
 def condition(status: Manifest, kind: str) -> tuple[str, str]:
+    """Its status and reason."""
     found = next(each for each in status["conditions"] if each["type"] == kind)
     return found["status"], found["reason"]
+
+
+async def demand(
+    api_server: ApiServer, player: ClusterPlayer, operator: Operator, pod: Manifest, *, waiting: int = 0, **more: Any
+) -> DemandReply:
+    """The gateway in this pod posts a report; gives what it hears."""
+    meta = pod["metadata"]
+    name = meta["labels"]["lmforge.dev/name"]
+    bound = {"kind": "Pod", "apiVersion": "v1", "name": meta["name"], "uid": meta["uid"]}
+    audience = f"lmforge.dev/inferenceservices/{player.namespace}/{name}"
+    made = api_server.request(
+        "POST",
+        f"/api/v1/namespaces/{player.namespace}/serviceaccounts/default/token",
+        {"spec": {"audiences": [audience], "boundObjectRef": bound}},
+    )
+    assert made.ok, made.message
+    context = ssl.create_default_context(cafile=str(operator.authority))
+    url = f"https://127.0.0.1:{operator.port}/v1/demand/inferenceservices/{player.namespace}/{name}"
+    headers = {"Authorization": f"Bearer {made.body['status']['token']}"}
+    report = {"pod": meta["name"], "waiting": waiting, "idleSeconds": 0 if waiting else 60, **more}
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.post(url, json=report, headers=headers, server_hostname=HOST) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+        return DemandReply.model_validate_json(await answer.read())

@@ -1,16 +1,14 @@
 """The real operator process and a real API server; the test plays the Deployment controller, kubelets and engines."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 import pytest
 from aiohttp import web
 from apiserver import ApiServer
-from cluster_player import ClusterPlayer, Manifest
-from operator_process import HOST, Operator, condition, serve
+from cluster_player import ClusterPlayer
+from operator_process import Operator, condition, demand, serve
 from real_api import eventually, inference_service
 
 from lmforge_api.inspection import Inspection
@@ -241,32 +239,6 @@ async def test_a_service_made_anew_waits_until_the_children_of_the_former_one_ar
         await player.kube.delete(PODS, player.namespace, pod["metadata"]["name"], grace_seconds=0)
     await player.all_ready(revision, 1)
     await player.until("again", phase="Ready", ready="1/1")
-
-
-async def demand(
-    api_server: ApiServer, player: ClusterPlayer, operator: Operator, pod: Manifest, *, waiting: int
-) -> None:
-    """What the gateway in this pod would post."""
-    meta = pod["metadata"]
-    name = meta["labels"]["lmforge.dev/name"]
-    bound = {"kind": "Pod", "apiVersion": "v1", "name": meta["name"], "uid": meta["uid"]}
-    audience = f"lmforge.dev/inferenceservices/{player.namespace}/{name}"
-    made = api_server.request(
-        "POST",
-        f"/api/v1/namespaces/{player.namespace}/serviceaccounts/default/token",
-        {"spec": {"audiences": [audience], "boundObjectRef": bound}},
-    )
-    assert made.ok, made.message
-    context = ssl.create_default_context(cafile=str(operator.authority))
-    url = f"https://127.0.0.1:{operator.port}/v1/demand/inferenceservices/{player.namespace}/{name}"
-    headers = {"Authorization": f"Bearer {made.body['status']['token']}"}
-    report = {"pod": meta["name"], "waiting": waiting, "idleSeconds": 0 if waiting else 60}
-    connector = aiohttp.TCPConnector(ssl=context)
-    async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        session.post(url, json=report, headers=headers, server_hostname=HOST) as answer,
-    ):
-        assert answer.status == 200, await answer.text()
 
 
 @asynccontextmanager

@@ -2,10 +2,11 @@
 
 import ast
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from serving_builders import START, spec
+from serving_builders import START, revision, spec
 
 from lmforge_api.gateway_run import GatewayRun
 from lmforge_api.inferenceservice import InferenceServiceStatus, ServedModelStatus
@@ -230,6 +231,31 @@ def test_there_is_a_gateway_where_one_is_asked_for_or_a_service_may_sleep() -> N
     assert desired(gateway={}).gateway()
     assert desired(autoscaling={"minReplicas": 0, "maxReplicas": 1}).gateway()
     assert desired(autoscaling={"minReplicas": 1, "maxReplicas": 1}).gateway() is None
+    assert desired(rollout={"canary": {}}).gateway()
+
+
+def test_a_revisions_own_router_finds_its_replicas_alone_and_goes_with_it() -> None:
+    wanted, seen = desired(rollout={"canary": {}}), replace(revision("chat-1234"), uid="uid-3")
+    router, shared = wanted.router(seen), wanted.router()
+    (container,) = router["spec"]["template"]["spec"]["containers"]
+    selector = container["command"][container["command"].index("--selector") + 1 :][:3]
+    assert selector == ["lmforge.dev/owner-uid=uid-1", "lmforge.dev/role=engine", "lmforge.dev/revision=chat-1234"]
+    assert router["metadata"]["ownerReferences"][0]["uid"] == "uid-3"
+    labels = router["spec"]["template"]["metadata"]["labels"]
+    assert not labels.items() >= shared["spec"]["selector"]["matchLabels"].items()
+    service = wanted.router_service({"metadata": {"name": "chat-1234-router", "uid": "uid-4"}}, "chat-1234")
+    assert labels.items() >= service["spec"]["selector"].items()
+    assert service["metadata"]["ownerReferences"][0]["uid"] == "uid-4"
+    made = {"metadata": {"name": "chat-gateway", "uid": "uid-2"}}
+    for upstream, found in (("", shared), ("chat-1234", router)):
+        _, service = wanted.beside_gateway(made, upstream=upstream)
+        assert found["spec"]["template"]["metadata"]["labels"].items() >= service["spec"]["selector"].items()
+
+
+def test_a_gateway_stays_when_revisions_come_and_go() -> None:
+    """What it hears of them comes in the answers to its reports."""
+    one, other = desired(rollout={"canary": {}}), desired(rollout={"canary": {"gates": {"minRequests": 5}}})
+    assert one.gateway() == other.gateway()
 
 
 def test_a_gateway_is_told_where_the_router_is_and_where_to_say_what_it_holds() -> None:

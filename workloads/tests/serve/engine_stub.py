@@ -47,6 +47,7 @@ class Engine:
     manner: Manner = field(default_factory=Manner)
     seen: list[Seen] = field(default_factory=list)
     probes: int = 0
+    probe_connections: list[str] = field(default_factory=list)
     ready: bool = True
     refuse: list[Manner] = field(default_factory=list)  # manners for the next requests, one each
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,8 +77,9 @@ class Engine:
         """Changes its manner."""
         self.manner = replace(self.manner, **manners)
 
-    async def _models(self, _: web.Request) -> web.Response:
+    async def _models(self, request: web.Request) -> web.Response:
         self.probes += 1
+        self.probe_connections.append(request.headers.get("Connection", ""))
         return web.json_response({"data": []}) if self.ready else web.Response(status=503, text="no workers")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

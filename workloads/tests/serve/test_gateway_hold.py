@@ -113,6 +113,17 @@ async def test_the_upstream_is_left_alone_while_nobody_waits() -> None:
         assert stub.probes == probes == 0
 
 
+async def test_each_probe_is_a_connection_of_its_own_so_that_it_finds_a_new_pod_behind_a_service() -> None:
+    async with engine() as stub, gateway(stub) as running:
+        stub.ready = False
+        stub.refuse = [Manner(status=500, body=b"No available workers")]
+        task = asking(running, 0)
+        await until(lambda: stub.probes >= 3, what="it is probed")
+        stub.ready = True
+        assert (await task).status == 200
+    assert set(stub.probe_connections) == {"close"}
+
+
 async def test_readiness_of_the_gateway_does_not_hang_on_engines(engine: Engine) -> None:
     await engine.stop()
     async with gateway(engine) as running:

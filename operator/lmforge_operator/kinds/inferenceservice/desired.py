@@ -11,6 +11,7 @@ from lmforge_operator.serving.adapters.config import config
 from lmforge_operator.serving.engines import ENGINES, Engine, Task
 from lmforge_operator.serving.front import common, gateway, router
 from lmforge_operator.serving.names import Owner
+from lmforge_operator.serving.observed import RevisionSeen
 from lmforge_operator.settings import Settings
 
 Manifest = dict[str, Any]
@@ -59,9 +60,14 @@ class Desired:
         """ServiceAccount, Role, RoleBinding."""
         return router.identity(self.owner)
 
-    def router(self) -> Manifest:
-        """The router's Deployment."""
-        return router.manifest(self.owner, self._service.spec, self._settings, engine_port=self._engine.port)
+    def router(self, revision: RevisionSeen | None = None) -> Manifest:
+        """Deployment of the router for all revisions, or for that one."""
+        port = self._engine.port
+        return router.manifest(self.owner, self._service.spec, self._settings, engine_port=port, revision=revision)
+
+    def router_service(self, made: Mapping[str, object], revision: str) -> Manifest:
+        """The Service before the router of that revision."""
+        return router.revision_service(self.owner, made, revision)
 
     def gateway(self) -> Manifest | None:
         """The gateway's Deployment, if one is wanted."""
@@ -70,12 +76,13 @@ class Desired:
             return None
         return gateway.manifest(self.owner, self._service.spec, told, self._settings, reports_ca=self._reports_ca)
 
-    def beside_gateway(self, made: Mapping[str, object]) -> tuple[Manifest, Manifest]:
-        """The gateway's ConfigMap, and the Service by which it finds the router; both go with its Deployment."""
+    def beside_gateway(self, made: Mapping[str, object], *, upstream: str = "") -> tuple[Manifest, Manifest]:
+        """The gateway's ConfigMap, and the Service by which it finds the router (of the revision `upstream`, if one is
+        named); both go with its Deployment."""
         told = self._told()
         assert told is not None, "there is a gateway"
         config = gateway.config(self.owner, told, self._reports_ca, made)
-        return config, router.service(self.owner, made)
+        return config, router.service(self.owner, made, revision=upstream)
 
     @property
     def _engine(self) -> Engine:

@@ -1,7 +1,7 @@
 """What exists of an InferenceService: its spec and status typed, its model, revisions, pods and measurements."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from lmforge_api.base import API_VERSION
 from lmforge_api.inferenceservice import InferenceServiceSpec, InferenceServiceStatus
 from lmforge_operator.inputs.references import Lookup
 from lmforge_operator.kinds.inferenceservice.model import find_model
-from lmforge_operator.labels import ROLE, Role
+from lmforge_operator.labels import REVISION, ROLE, Role
 from lmforge_operator.pods.state import read_pod
 from lmforge_operator.serving import inspection
 from lmforge_operator.serving.adapters.book import Wanted
@@ -20,7 +20,8 @@ from lmforge_operator.serving.engines import ENGINES
 from lmforge_operator.serving.front import gateway
 from lmforge_operator.serving.memory import Memory
 from lmforge_operator.serving.names import Owner
-from lmforge_operator.serving.observed import read_front, read_replicas, read_revisions
+from lmforge_operator.serving.observed import read_front, read_replicas, read_revisions, read_routers
+from lmforge_operator.serving.routing import told
 from lmforge_operator.serving.service import Model, Part, Serving
 from lmforge_operator.settings import Settings
 
@@ -82,6 +83,7 @@ def observe(
     claims = adapter_claims(spec, adapters, has_claim, settings.store, model_uri=model.uri)
     wants_gateway = gateway.wanted(spec) is not None
     hears = settings.reports.service_url is not None
+    traffic = told(status, owner.namespace)
     serving = Serving(
         now=now,
         generation=manifest["metadata"].get("generation", 1),
@@ -94,17 +96,35 @@ def observe(
         revisions=read_revisions(children.deployments, replicas),
         draining=sum(pod.drains for pod in replicas),
         router=_part(children, Role.ROUTER, wanted=not spec.stopped),
+        shared_router=read_front(children.deployments, Role.ROUTER),
+        routers=read_routers(children.deployments),
         gateway=_part(children, Role.GATEWAY, wanted=wants_gateway and not spec.stopped),
         front=((children.service or {}).get("metadata", {}).get("labels") or {}).get(ROLE, ""),
         load=memory.loads.total(owner.uid, {pod.name for pod in replicas if pod.serves}, now=now),
         held=memory.demand.held(owner.uid, now=now) if wants_gateway and hears else Held(),
         history=memory.scaling.get(owner.uid),
+        counts=memory.demand.counts(owner.uid, traffic.id) if traffic else {},
         hears_demand=hears,
         adapters=adapters,
         replica_adapters=memory.adapters.replicas(owner.uid, {pod.name for pod in replicas}),
         measure=memory.due(owner.uid, now, seconds=settings.status_interval_seconds),
     )
+    serving = _with_own_router(serving, children) if serving.by_revision else serving
     return Service(owner, spec, serving, claims)
+
+
+def _with_own_router(serving: Serving, children: Children) -> Serving:
+    """With canaries the router that counts is that of the revision that serves, once it has one."""
+    serves = serving.status.current_revision or serving.update
+    if serves not in serving.routers and serving.shared_router is not None:
+        return serving
+    pods = (read_pod(pod) for pod in children.pods if _is_router_of(serves, pod["metadata"]["labels"]))
+    own = Part(serving.routers.get(serves), tuple(pod for pod in pods if not pod.deleting), serving.router.wanted)
+    return replace(serving, router=own)
+
+
+def _is_router_of(revision: str, labels: Mapping[str, str]) -> bool:
+    return labels.get(ROLE) == Role.REVISION_ROUTER and labels.get(REVISION) == revision
 
 
 def _revision(

@@ -16,10 +16,11 @@ UNNOTICED_SECONDS = 5
 MARGIN_SECONDS = 15
 
 
-def service(owner: Owner, name: str, role: str, reference: Mapping[str, object]) -> Manifest:
-    """A Service before the pods of a role."""
+def service(owner: Owner, name: str, role: str, reference: Mapping[str, object], *, revision: str = "") -> Manifest:
+    """A Service before the pods of a role (and of a revision, if one is named)."""
+    selector = owner.selector(role, revision)
     spec = {
-        "selector": owner.selector(role),
+        "selector": selector,
         "ports": [{"name": "http", "port": PORT, "targetPort": "http", "appProtocol": "http"}],
     }
     return {
@@ -28,7 +29,7 @@ def service(owner: Owner, name: str, role: str, reference: Mapping[str, object])
         "metadata": {
             "name": name,
             "namespace": owner.namespace,
-            "labels": {**owner.labels, **owner.selector(role), TEMPLATE_HASH: digest(spec)},
+            "labels": {**owner.labels, **selector, TEMPLATE_HASH: digest(spec)},
             "ownerReferences": [reference],
         },
         "spec": spec,
@@ -46,9 +47,11 @@ def deployment(
     replicas: int,
     more: Manifest,
     told: str = "",
+    revision: str = "",
+    reference: Mapping[str, object] | None = None,
 ) -> Manifest:
     """The Deployment of a role. A new template's pods are ready before old ones go, and these finish their requests."""
-    selector = owner.selector(role)
+    selector = owner.selector(role, revision)
     common: Manifest = {
         "imagePullPolicy": settings.images.pull_policy,
         "securityContext": pods.container_security(),
@@ -81,7 +84,7 @@ def deployment(
             "name": name,
             "namespace": owner.namespace,
             "labels": {**owner.labels, **selector, TEMPLATE_HASH: digest(wanted)},
-            "ownerReferences": [owner.reference],
+            "ownerReferences": [reference or owner.reference],
         },
         "spec": wanted,
     }

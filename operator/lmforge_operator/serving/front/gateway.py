@@ -22,9 +22,10 @@ TOKEN_DIR = "/var/run/lmforge"
 
 
 def wanted(spec: InferenceServiceSpec) -> Gateway | None:
-    """The gateway that there should be: requests to a service at zero have to be held somewhere."""
+    """The gateway that there should be: requests to a service at zero have to be held somewhere, those to a canary
+    chosen and counted."""
     may_sleep = spec.autoscaling is not None and spec.autoscaling.min_replicas == 0
-    return spec.gateway or (Gateway() if may_sleep else None)
+    return spec.gateway or (Gateway() if may_sleep or spec.rollout.canary else None)
 
 
 def told(owner: Owner, spec: InferenceServiceSpec, gateway: Gateway, settings: Settings) -> GatewayRun:

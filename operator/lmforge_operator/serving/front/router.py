@@ -1,5 +1,6 @@
-"""The router: it finds engines by their labels, at any revision, once they are ready, and drops a pod the moment that
-it is marked for deletion. So it needs to read the pods of its namespace, and is the one pod that gets a token for that.
+"""The router: it finds engines by their labels once they are ready, at any revision or at the one that it is for, and
+drops a pod the moment that it is marked for deletion. So it needs to read the pods of its namespace, and is the one pod
+that gets a token for that.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,8 @@ from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_operator.labels import Role
 from lmforge_operator.serving.front import common
 from lmforge_operator.serving.front.common import UNNOTICED_SECONDS, deployment, probes
-from lmforge_operator.serving.names import Owner
+from lmforge_operator.serving.names import Owner, router_of
+from lmforge_operator.serving.observed import RevisionSeen
 from lmforge_operator.settings import Settings
 
 Manifest = dict[str, Any]
@@ -21,12 +23,20 @@ UNEVEN = 4
 again): vllm-router's own 64 would let a few replicas queue while others are idle."""
 
 
-def manifest(owner: Owner, spec: InferenceServiceSpec, settings: Settings, *, engine_port: int) -> Manifest:
-    """The router's Deployment."""
+def manifest(
+    owner: Owner,
+    spec: InferenceServiceSpec,
+    settings: Settings,
+    *,
+    engine_port: int,
+    revision: RevisionSeen | None = None,
+) -> Manifest:
+    """The router's Deployment. One that is for a revision goes with it."""
+    name = revision.name if revision else ""
     container: Manifest = {
         "name": "router",
         "image": settings.images.serve,
-        "command": command(owner, spec, engine_port=engine_port),
+        "command": command(owner, spec, engine_port=engine_port, revision=name),
         "ports": [
             {"name": "http", "containerPort": PORT},
             {"name": "metrics", "containerPort": METRICS_PORT},
@@ -37,12 +47,23 @@ def manifest(owner: Owner, spec: InferenceServiceSpec, settings: Settings, *, en
     }
     account = {"serviceAccountName": owner.router, "automountServiceAccountToken": True}
     replicas = 0 if spec.stopped else spec.router.replicas
-    return deployment(owner, Role.ROUTER, owner.router, spec, settings, container, replicas=replicas, more=account)
+    return deployment(
+        owner,
+        Role.REVISION_ROUTER if revision else Role.ROUTER,
+        router_of(name) if revision else owner.router,
+        spec,
+        settings,
+        container,
+        replicas=replicas,
+        more=account,
+        revision=name,
+        reference=common.goes_with({"metadata": {"name": name, "uid": revision.uid}}) if revision else None,
+    )
 
 
-def command(owner: Owner, spec: InferenceServiceSpec, *, engine_port: int) -> list[str]:
+def command(owner: Owner, spec: InferenceServiceSpec, *, engine_port: int, revision: str = "") -> list[str]:
     """vllm-router's arguments are those of `vllm-router --help`."""
-    selector = [f"{name}={value}" for name, value in owner.selector(Role.ENGINE).items()]
+    selector = [f"{name}={value}" for name, value in owner.selector(Role.ENGINE, revision).items()]
     return [
         "vllm-router",
         "--host", "0.0.0.0", "--port", str(PORT),
@@ -81,6 +102,13 @@ def identity(owner: Owner) -> tuple[Manifest, Manifest, Manifest]:
     )
 
 
-def service(owner: Owner, gateway: Mapping[str, object]) -> Manifest:
-    """The Service that the gateway talks to. It goes with the gateway."""
-    return common.service(owner, owner.router, Role.ROUTER, common.goes_with(gateway))
+def service(owner: Owner, gateway: Mapping[str, object], *, revision: str = "") -> Manifest:
+    """The Service that the gateway talks to, before the router of that revision or of all. It goes with the gateway."""
+    role = Role.REVISION_ROUTER if revision else Role.ROUTER
+    return common.service(owner, owner.router, role, common.goes_with(gateway), revision=revision)
+
+
+def revision_service(owner: Owner, router: Mapping[str, object], revision: str) -> Manifest:
+    """The Service before a revision's own router, with which it goes."""
+    reference = common.goes_with(router)
+    return common.service(owner, router_of(revision), Role.REVISION_ROUTER, reference, revision=revision)

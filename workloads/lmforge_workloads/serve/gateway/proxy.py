@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import aiohttp
-
 from lmforge_api.gateway_run import GatewayRun
 from lmforge_workloads.serve.errors import ApiError, BadRequest, Unavailable
 from lmforge_workloads.serve.gateway import account, limits, metrics, templates
@@ -21,7 +19,7 @@ from lmforge_workloads.serve.gateway.limits import Limiter
 from lmforge_workloads.serve.gateway.models import Models
 from lmforge_workloads.serve.gateway.relay import Keep, relay
 from lmforge_workloads.serve.gateway.sessions import SessionStore, session_key
-from lmforge_workloads.serve.gateway.upstream import Upstream
+from lmforge_workloads.serve.gateway.traffic import Answer, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ class Parts:
     keys: Keys
     limiter: Limiter
     sessions: SessionStore | None
-    upstream: Upstream
+    traffic: Traffic
     demand: Demand
 
 
@@ -86,7 +84,9 @@ class Proxy:
         async with exchange.while_client_stays(), self._within_limits(exchange, caller, prepared, record):
             with self._parts.demand.counted():
                 if session is None:
-                    await self._forward(exchange, prepared, record)
+                    user = exchange.header(b"x-user-id")
+                    conversation = None if user is None else session_key(caller.id, user)
+                    await self._forward(exchange, prepared, record, conversation)
                 else:
                     await self._take_turn(exchange, prepared, session, record)
 
@@ -136,21 +136,29 @@ class Proxy:
 
         async with sessions.locked(session):
             told = continued(prepared, await sessions.turns(session))
-            await self._forward(exchange, told, record, keep=keep)
+            await self._forward(exchange, told, record, session, keep=keep)
 
     async def _forward(
-        self, exchange: Exchange, prepared: Prepared, record: account.Record, *, keep: Keep | None = None
+        self,
+        exchange: Exchange,
+        prepared: Prepared,
+        record: account.Record,
+        conversation: str | None,
+        *,
+        keep: Keep | None = None,
     ) -> None:
         until = asyncio.get_running_loop().time() + self._parts.run.hold.seconds
-        response = await self._open(exchange, prepared.body, until=until)
-        await relay(exchange, response, prepared, record.outcome, keep=keep)
+        answer = await self._open(exchange, prepared.body, conversation, until=until)
+        with answer.counted(exchange, record.outcome):
+            await relay(exchange, answer.response, prepared, record.outcome, keep=keep)
 
-    async def _open(self, exchange: Exchange, body: bytes, *, until: float) -> aiohttp.ClientResponse:
+    async def _open(self, exchange: Exchange, body: bytes, conversation: str | None, *, until: float) -> Answer:
         """The answer's head. A replica that lacks an adapter is about to be given it, or other weights of it."""
+        path, headers, traffic = self._endpoint.path, exchange.headers, self._parts.traffic
         for pause in _PAUSES:
-            response = await self._parts.upstream.open(self._endpoint.path, body, exchange.headers, until=until)
-            if response.status != 404 or not self._parts.models.is_adapter(body):
-                return response
-            response.close()
+            answer = await traffic.open(path, body, headers, until=until, conversation=conversation)
+            if answer.response.status != 404 or not self._parts.models.is_adapter(body):
+                return answer
+            answer.response.close()
             await asyncio.sleep(pause)
-        return await self._parts.upstream.open(self._endpoint.path, body, exchange.headers, until=until)
+        return await traffic.open(path, body, headers, until=until, conversation=conversation)

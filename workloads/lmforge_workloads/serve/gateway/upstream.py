@@ -9,6 +9,8 @@ unavailable. Generating twice costs time and changes nothing.
 
 import asyncio
 import logging
+import time
+from typing import NamedTuple
 
 import aiohttp
 from multidict import CIMultiDict
@@ -34,11 +36,19 @@ _NOT_SENT_ON = frozenset(
 RequestHeaders = list[tuple[bytes, bytes]]
 
 
+class Sent(NamedTuple):
+    """An answer's head, and when the request that it answers was sent (as time.monotonic tells)."""
+
+    response: aiohttp.ClientResponse
+    began: float
+
+
 class Upstream:
     """One pool of connections."""
 
     def __init__(self, config: UpstreamConfig, availability: Availability) -> None:
         self._config = config
+        self._url = config.url
         self._availability = availability
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=config.connect_timeout_seconds, sock_read=config.read_timeout_seconds
@@ -51,22 +61,29 @@ class Upstream:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
         )
 
-    async def open(self, path: str, body: bytes, headers: RequestHeaders, *, until: float) -> aiohttp.ClientResponse:
+    def redirect(self, url: str | None) -> None:
+        """Requests go there from now on, those that wait too; None: where the configuration says."""
+        self._url = url or self._config.url
+
+    async def send(self, url: str, path: str, body: bytes, headers: RequestHeaders) -> Sent:
+        """One attempt at another place, with whatever aiohttp raises."""
+        began = time.monotonic()
+        return Sent(await self._session.post(url + path, data=body, headers=_sent_on(headers)), began)
+
+    async def open(self, path: str, body: bytes, headers: RequestHeaders, *, until: float) -> Sent:
         """The answer's head. `until` is the loop's time to which the request may wait for a replica."""
         sent_on = _sent_on(headers)
         for attempt in range(_ATTEMPTS):
-            response = await self._try(path, body, sent_on, until=until, last=attempt == _ATTEMPTS - 1)
-            if response is not None:
-                return response
+            sent = await self._try(path, body, sent_on, until=until, last=attempt == _ATTEMPTS - 1)
+            if sent is not None:
+                return sent
             await asyncio.sleep(_AGAIN_SECONDS * attempt)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _try(
-        self, path: str, body: bytes, headers: CIMultiDict[str], *, until: float, last: bool
-    ) -> aiohttp.ClientResponse | None:
+    async def _try(self, path: str, body: bytes, headers: CIMultiDict[str], *, until: float, last: bool) -> Sent | None:
         """One attempt that reached an upstream; None when another should be made."""
         try:
-            response = await self._reach(path, body, headers, until=until)
+            sent = await self._reach(path, body, headers, until=until)
         except TimeoutError:
             seconds = self._config.read_timeout_seconds
             raise UpstreamTimeout(f"The engine has not answered within {seconds:.0f} s: ask for less") from None
@@ -74,32 +91,34 @@ class Upstream:
             if last:
                 raise BadGateway(f"The engine broke off before it answered ({type(error).__name__})") from None
             return None
-        if last or response.status not in _FAILS:
-            return response
+        status = sent.response.status
+        if last or status not in _FAILS:
+            return sent
         # A router with no engine behind it answers 500; an engine that answers 500 and is well means it.
-        if await self._availability.confirm() and response.status not in _REFUSES:
-            return response
-        response.close()
+        if await self._availability.confirm() and status not in _REFUSES:
+            return sent
+        sent.response.close()
         return None
 
-    async def _reach(
-        self, path: str, body: bytes, headers: CIMultiDict[str], *, until: float
-    ) -> aiohttp.ClientResponse:
+    async def _reach(self, path: str, body: bytes, headers: CIMultiDict[str], *, until: float) -> Sent:
         """Waits until there is an upstream to connect to."""
         while True:
             await self._availability.wait(until=until)
+            began = time.monotonic()
             try:
-                return await self._session.post(self._config.url + path, data=body, headers=headers)
+                return Sent(await self._session.post(self._url + path, data=body, headers=headers), began)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 if asyncio.get_running_loop().time() >= until:
-                    raise Unavailable(f"There is no connection to {self._config.url}: try again later") from None
+                    raise Unavailable(f"There is no connection to {self._url}: try again later") from None
                 self._availability.lost()
                 await asyncio.sleep(_SHORT_SECONDS)
 
-    async def probe(self) -> bool:
-        """Whether a replica can answer."""
+    async def probe(self, url: str | None = None) -> bool:
+        """Whether a replica can answer, where requests go or at another place."""
         timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
-        async with self._session.get(self._config.url + self._config.ready_path, timeout=timeout) as response:
+        place = (url or self._url) + self._config.ready_path
+        # A kept connection, probed often enough never to be idle, would stay with a pod that has been replaced.
+        async with self._session.get(place, timeout=timeout, headers={"Connection": "close"}) as response:
             return response.status == 200
 
     async def close(self) -> None:

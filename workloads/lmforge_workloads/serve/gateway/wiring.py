@@ -20,6 +20,7 @@ from lmforge_workloads.serve.gateway.models import Models
 from lmforge_workloads.serve.gateway.proxy import Parts
 from lmforge_workloads.serve.gateway.sessions import MemorySessions, SessionStore
 from lmforge_workloads.serve.gateway.sessions_redis import RedisSessions
+from lmforge_workloads.serve.gateway.traffic import Traffic
 from lmforge_workloads.serve.gateway.upstream import Upstream
 
 _REDIS_SECONDS = 2.0
@@ -36,6 +37,7 @@ class Gatehouse:
             self._probe, hold=run.hold, service=f"{run.namespace}/{run.name}", on_wait=self._begin_to_wait
         )
         self._upstream = Upstream(run.upstream, self._availability)
+        self._traffic = Traffic(self._upstream)
         self._demand = Demand(pod=pod)
         self._reporter = self._made_reporter()
         self.parts = Parts(
@@ -44,7 +46,7 @@ class Gatehouse:
             keys=Keys(run.gateway, Path(run.keys_path)),
             limiter=self._limiter(),
             sessions=self._sessions(),
-            upstream=self._upstream,
+            traffic=self._traffic,
             demand=self._demand,
         )
         metrics.IN_FLIGHT.set_function(lambda: self._demand.running)
@@ -96,12 +98,14 @@ class Gatehouse:
             self._reporter.poke()
 
     def report(self) -> DemandReport:
-        """The demand now."""
-        return self._demand.report(waiting=self._availability.waiting)
+        """The demand now, and what clients got from each revision."""
+        demand = self._demand.report(waiting=self._availability.waiting)
+        return demand.model_copy(update={"traffic_id": self._traffic.id, "revisions": self._traffic.counts()})
 
     def _hear(self, reply: DemandReply) -> None:
         """None ready: the next request need not find out. (If that is old news, the first probe says so.)"""
         self.parts.models.hear(reply)
+        self._traffic.hear(reply.traffic)
         if reply.ready == 0:
             self._availability.lost()
 
