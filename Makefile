@@ -49,7 +49,7 @@ generate: venv ## Write crds/, the chart's copies and its values anew
 check: venv ## Lint, types, import rules, generated files
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet . || { echo "unformatted files: run make format"; exit 1; }
-	@.venv/bin/mypy --cache-dir $(CACHE)/mypy operator/lmforge_api operator/lmforge_operator operator/lmforge_cli workloads/lmforge_workloads e2e charts
+	@flock $(CACHE)/mypy.lock .venv/bin/mypy --cache-dir $(CACHE)/mypy operator/lmforge_api operator/lmforge_operator operator/lmforge_cli workloads/lmforge_workloads e2e charts
 	@.venv/bin/lint-imports
 	@$(PY) -m lmforge_api.crd --check crds charts/lmforge/files/crds
 	@$(PY) -m charts.generate --check
@@ -70,7 +70,7 @@ test-fast: venv redis ## Tests without a cluster, in under two minutes
 test: check images redis ## All tests: unit, integration, distributed numerics, end to end on the cluster
 	@.venv/bin/pytest
 
-test-serving: images ## InferenceService on the cluster with the real engines: from zero, under traffic, adapters, canaries, draining
+test-serving: images ## InferenceService on the cluster with the real engines
 	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _canary.py _llamacpp.py _onnx.py)
 
 bench: images ## All benches (see README for what each measures)
