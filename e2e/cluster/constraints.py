@@ -40,17 +40,25 @@ def expected(paths: Paths) -> Mapping[Path, str]:
 def lock(paths: Paths) -> None:
     """Resolves anew what vLLM brings: its pins exclude the trainer's, so uv.lock cannot hold both.
 
-    Everything that the torch image holds already is left out, and has to be what vLLM gets along with.
+    Of the CPU build, all that the torch image holds already is left out, and has to be what vLLM gets along with.
     """
-    folder = REPOSITORY / "images" / "vllm"
-    options = ("--no-annotate", "--no-header", "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
-    shared = (REPOSITORY / "images" / "torch" / "constraints.txt").read_text()
-    text = run(
-        *(_uv(paths), "pip", "compile", "--quiet", *options, "--override", folder / "overrides.txt"),
-        *("--constraints", REPOSITORY / "images" / "torch" / "constraints.txt", folder / "requirements.in"),
-    )
-    own = [line for line in text.splitlines() if line not in shared]
-    (folder / "requirements.txt").write_text(LOCK_HEADER + "".join(f"{line}\n" for line in own))
+    constraints = REPOSITORY / "images" / "torch" / "constraints.txt"
+    overrides = REPOSITORY / "images" / "vllm" / "overrides.txt"
+    shared = constraints.read_text()
+    on_cpu = _resolve(paths, "vllm", "2_28", "--override", overrides, "--constraints", constraints)
+    _write_lock("vllm", [line for line in on_cpu if line not in shared])
+    _write_lock("vllm-cuda", _resolve(paths, "vllm-cuda", "2_35"))
+
+
+def _resolve(paths: Paths, image: str, glibc: str, *options: str | Path) -> Sequence[str]:
+    wanted = REPOSITORY / "images" / image / "requirements.in"
+    python = ("--python-version", "3.11", "--python-platform", f"x86_64-manylinux_{glibc}")
+    text = run(_uv(paths), "pip", "compile", "--quiet", "--no-annotate", "--no-header", *python, *options, wanted)
+    return text.splitlines()
+
+
+def _write_lock(image: str, lines: Sequence[str]) -> None:
+    (REPOSITORY / "images" / image / "requirements.txt").write_text(LOCK_HEADER + "".join(f"{x}\n" for x in lines))
 
 
 def _export(paths: Paths, extra: str, *options: str) -> Sequence[str]:

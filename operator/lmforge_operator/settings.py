@@ -17,6 +17,7 @@ class Images(ApiModel):
 
     train: str = Field("lmforge-train:latest", min_length=1, description="Image of TrainingJob's pods.")
     vllm: str = Field("lmforge-vllm:latest", min_length=1, description="Image of replicas with engine vllm.")
+    vllm_cuda: str = Field("lmforge-vllm-cuda:latest", min_length=1, description="The same with an accelerator.")
     llamacpp: str = Field("lmforge-llamacpp:latest", min_length=1, description="The same with engine llamacpp.")
     onnx: str = Field("lmforge-onnx:latest", min_length=1, description="The same with engine onnxruntime.")
     tensorrt: str = Field("lmforge-tensorrt:latest", min_length=1, description="The same with engine tensorrt.")

@@ -83,7 +83,7 @@ def _container(engine: Engine, task: Task, settings: Settings, claims: Sequence[
     health = {"httpGet": {"path": engine.health_path, "port": "http"}, "timeoutSeconds": 5}
     container: Manifest = {
         "name": CONTAINER,
-        "image": task.spec.template.image or engine.image(settings.images),
+        "image": task.spec.template.image or engine.image(settings.images, task.spec),
         "imagePullPolicy": settings.images.pull_policy,
         "command": list(engine.command(task)),
         "ports": [{"name": "http", "containerPort": engine.port}],

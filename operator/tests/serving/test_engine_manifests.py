@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from serving_builders import spec
 from test_service_manifests import ARTIFACT, SHAPE, command, engine, found
 
 from lmforge_api.inferenceservice_engines import ABILITIES, EngineName
@@ -41,7 +42,7 @@ def test_every_engine_answers_once_before_it_is_ready_and_is_looked_at_in_the_sa
 
 def test_every_engine_has_an_image_of_its_own() -> None:
     images = Images()
-    assert len({each.image(images) for each in ENGINES.values()}) == len(ENGINES)
+    assert len({each.image(images, spec()) for each in ENGINES.values()}) == len(ENGINES)
 
 
 @pytest.mark.parametrize("name", ["llamacpp", "tensorrt"])

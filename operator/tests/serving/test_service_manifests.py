@@ -18,7 +18,8 @@ from lmforge_operator.settings import Images, Reports, Settings
 
 Manifest = dict[str, Any]
 SETTINGS = Settings(
-    reports=Reports(service_url="https://reports:8443"), images=Images(vllm="vllm:1", pull_secrets=["r"])
+    reports=Reports(service_url="https://reports:8443"),
+    images=Images(vllm="vllm:1", vllm_cuda="vllm-cuda:1", pull_secrets=["r"]),
 )
 
 
@@ -107,8 +108,9 @@ def test_guessed_tokens_are_told_as_json() -> None:
     assert told == {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4}
 
 
-def test_an_accelerator_needs_neither_eager_mode_nor_a_cpu_cache() -> None:
+def test_an_accelerator_gets_the_build_for_it_and_needs_neither_eager_mode_nor_a_cpu_cache() -> None:
     gpu: Manifest = {"resources": {"accelerator": "nvidia.com/gpu", "count": 1}}
+    assert (engine()["image"], engine(**gpu)["image"]) == ("vllm:1", "vllm-cuda:1")
     assert "--enforce-eager" not in command(**gpu)
     assert "VLLM_CPU_KVCACHE_SPACE" not in variables(**gpu)
     assert engine(**gpu)["resources"]["limits"]["nvidia.com/gpu"] == "1"

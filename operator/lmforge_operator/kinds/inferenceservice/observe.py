@@ -140,7 +140,7 @@ def _revision(
         spec.resources.wire(),
         spec.template.wire(),
         spec.drain_seconds,
-        spec.template.image or ENGINES[spec.engine].image(settings.images),
+        spec.template.image or ENGINES[spec.engine].image(settings.images, spec),
         *([spec.lora.wire(), claims] if spec.lora else []),
     )
 

@@ -34,7 +34,7 @@ class Engine:
 
     name: str
     port: int
-    image: Callable[[Images], str]
+    image: Callable[[Images, InferenceServiceSpec], str]
     formats: frozenset[str]
     """Formats of artifacts that it loads."""
     loads: str

@@ -107,7 +107,7 @@ def _speculation(guess: Speculative) -> Iterator[str]:
 LLAMACPP = Engine(
     name="llamacpp",
     port=PORT,
-    image=lambda images: images.llamacpp,
+    image=lambda images, _: images.llamacpp,
     formats=frozenset({"GGUF"}),
     loads="GGUF files",
     command=command,

@@ -71,7 +71,7 @@ def _cache_gib(args: EngineArgs) -> int:
 ONNXRUNTIME = Engine(
     name="onnxruntime",
     port=PORT,
-    image=lambda images: images.onnx,
+    image=lambda images, _: images.onnx,
     formats=frozenset({"ONNX"}),
     loads="ONNX directories (genai_config.json)",
     command=command,

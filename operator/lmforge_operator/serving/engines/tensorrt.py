@@ -120,7 +120,7 @@ def _speculation(guess: Speculative) -> Mapping[str, object]:
 TENSORRT = Engine(
     name="tensorrt",
     port=PORT,
-    image=lambda images: images.tensorrt,
+    image=lambda images, _: images.tensorrt,
     formats=frozenset({"HuggingFace"}),
     loads="Hugging Face directories",
     command=command,

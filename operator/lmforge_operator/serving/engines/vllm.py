@@ -134,7 +134,7 @@ def _speculation(guess: Speculative) -> str:
 VLLM = Engine(
     name="vllm",
     port=PORT,
-    image=lambda images: images.vllm,
+    image=lambda images, spec: images.vllm_cuda if spec.resources.accelerator else images.vllm,
     formats=frozenset({"HuggingFace"}),
     loads="Hugging Face directories",
     command=command,
