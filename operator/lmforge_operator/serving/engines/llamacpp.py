@@ -38,7 +38,7 @@ def warm_up(task: Task) -> tuple[str, ...]:
 
 
 def drain(task: Task) -> tuple[str, ...]:
-    """At SIGTERM the server cuts its streams, so they have to be over by then."""
+    """At SIGTERM the server makes no further token; its streams end half a minute later, without a reason."""
     gauges = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
     return openai.drain(task, metrics=f"http://127.0.0.1:{PORT}/metrics", gauges=gauges)
 
