@@ -64,6 +64,7 @@ def cost(kube: Kube, *, repeats: int, requests: int) -> list[Sample]:
     )
     source = random.Random(0)
     firsts: dict[str, list[float]] = {alone.name: [], through.name: []}
+    added: list[float] = []
     rates: dict[str, list[float]] = {alone.name: [], through.name: []}
     for number in range(-1, repeats):  # the first round warms up
         order = (alone, through) if number % 2 == 0 else (through, alone)
@@ -71,14 +72,17 @@ def cost(kube: Kube, *, repeats: int, requests: int) -> list[Sample]:
         for _ in range(requests):
             for place in order:
                 first[place.name].append(1000 * stream(place, prompt(source), tokens=4).first)
+        pairs = zip(first[through.name], first[alone.name], strict=True)  # neighbours in time
+        differences = [ours - other for ours, other in pairs]
         for place in order:
             prompts = [prompt(source) for _ in range(4 * AT_ONCE)]
             rate = throughput(place, prompts, at_once=AT_ONCE, tokens=64)
             if number >= 0:
                 rates[place.name].append(rate)
                 firsts[place.name].append(statistics.median(first[place.name]))
+        if number >= 0:
+            added.append(statistics.median(differences))
     mine, theirs = firsts[through.name], firsts[alone.name]
-    added = [ours - other for ours, other in zip(mine, theirs, strict=True)]
     samples = {name: Sample(f"tokens/s, {name}", "1/s", values) for name, values in rates.items()}
     return [
         Sample("first token, engine alone", "ms", theirs),
