@@ -10,6 +10,7 @@ import heapq
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -165,7 +166,7 @@ class WorkQueue(Generic[K]):
     async def _wait(self) -> None:
         self._news.clear()
         timeout = max(0.0, self._heap[0][0] - self._clock()) if self._heap else None
-        try:
-            await asyncio.wait_for(self._news.wait(), timeout)
-        except TimeoutError:
-            return
+        # Not wait_for: Python 3.11's loses a cancellation that comes together with news.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._news.wait()

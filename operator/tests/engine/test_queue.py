@@ -207,3 +207,18 @@ async def test_take_wakes_up_for_a_key_that_is_due_before_the_one_it_waits_for()
     await asyncio.sleep(0)
     queue.add("sooner", after=0.01)
     assert await asyncio.wait_for(task, 2) == "sooner"
+
+
+@pytest.mark.parametrize("also_waiting", [None, 30.0], ids=["nothing else", "something for later"])
+async def test_who_waits_is_cancelled_even_when_news_comes_at_the_same_moment(
+    queue: WorkQueue[str], also_waiting: float | None
+) -> None:
+    if also_waiting:
+        queue.add("later", after=also_waiting)
+    waits = asyncio.create_task(queue.take())
+    await asyncio.sleep(0.01)
+    queue.add("a")
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    assert await taken(queue) == ["a"]
