@@ -49,7 +49,7 @@ generate: venv ## Write crds/, the chart's copies and its values anew
 check: venv ## Lint, types, import rules, generated files
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet . || { echo "unformatted files: run make format"; exit 1; }
-	@flock $(CACHE)/mypy.lock .venv/bin/mypy --cache-dir $(CACHE)/mypy operator/lmforge_api operator/lmforge_operator operator/lmforge_cli workloads/lmforge_workloads e2e charts
+	@.venv/bin/mypy operator/lmforge_api operator/lmforge_operator operator/lmforge_cli workloads/lmforge_workloads e2e charts
 	@.venv/bin/lint-imports
 	@$(PY) -m lmforge_api.crd --check crds charts/lmforge/files/crds
 	@$(PY) -m charts.generate --check
