@@ -1,5 +1,6 @@
 """What the operator has to know about an engine to run it, probe it, measure it and drain it."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,3 +65,12 @@ ADAPTERS_PATH = "/etc/lmforge-adapters/adapters.json"
 """A replica's adapters as they should be when it starts: JSON of names and paths."""
 WARM_UP_SECONDS = 60
 """A try of the warm-up may take so long; then kubelet tries again."""
+
+
+def totals(families: Sequence[Metric]) -> Mapping[str, float]:
+    """Each metric's samples added up; 0 for one that isn't there."""
+    found: dict[str, float] = defaultdict(float)
+    for family in families:
+        for sample in family.samples:
+            found[sample.name] += sample.value
+    return found

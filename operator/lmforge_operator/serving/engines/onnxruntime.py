@@ -1,13 +1,12 @@
 """Our own server on onnxruntime-genai: `python -m lmforge_workloads.serve.onnx --help`."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs
 from lmforge_operator.serving.engines import openai
-from lmforge_operator.serving.engines.engine import Engine, Task
+from lmforge_operator.serving.engines.engine import Engine, Task, totals
 from lmforge_operator.serving.load import EngineLoad
 from lmforge_operator.words import number_of
 
@@ -37,18 +36,15 @@ def cache_bytes(args: EngineArgs) -> int:
 
 def measure(families: Sequence[Metric]) -> EngineLoad:
     """The server's metrics in our words."""
-    totals: dict[str, float] = defaultdict(float)
-    for family in families:
-        for sample in family.samples:
-            totals[sample.name.removeprefix("lmforge_engine_")] += sample.value
+    total = totals(families)
     return EngineLoad(
-        waiting=int(totals["requests_waiting"]),
-        running=int(totals["requests_running"]),
-        kv_cache_use=totals["kv_cache_use_ratio"],
-        tokens=totals["generated_tokens_total"],
-        answered=totals["requests_finished_total"],
-        first_token_seconds=totals["time_to_first_token_seconds_sum"],
-        first_tokens=totals["time_to_first_token_seconds_count"],
+        waiting=int(total["lmforge_engine_requests_waiting"]),
+        running=int(total["lmforge_engine_requests_running"]),
+        kv_cache_use=total["lmforge_engine_kv_cache_use_ratio"],
+        tokens=total["lmforge_engine_generated_tokens_total"],
+        answered=total["lmforge_engine_requests_finished_total"],
+        first_token_seconds=total["lmforge_engine_time_to_first_token_seconds_sum"],
+        first_tokens=total["lmforge_engine_time_to_first_token_seconds_count"],
     )
 
 

@@ -1,14 +1,13 @@
 """vLLM's OpenAI-compatible server. Its arguments are those of `python -m vllm.entrypoints.openai.api_server --help`."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
 from lmforge_operator.serving.engines import openai, vllm_adapters
-from lmforge_operator.serving.engines.engine import Engine, Task
+from lmforge_operator.serving.engines.engine import Engine, Task, totals
 from lmforge_operator.serving.load import EngineLoad
 from lmforge_operator.words import number_of
 
@@ -57,19 +56,16 @@ def cache_bytes(args: EngineArgs) -> int:
 
 def measure(families: Sequence[Metric]) -> EngineLoad:
     """vLLM's metrics in our words. With data parallelism there is a sample for each of its engines."""
-    totals: dict[str, float] = defaultdict(float)
-    for family in families:
-        for sample in family.samples:
-            totals[sample.name] += sample.value
+    total = totals(families)
     engines = _engines(families)
     return EngineLoad(
-        waiting=int(totals["vllm:num_requests_waiting"]),
-        running=int(totals["vllm:num_requests_running"]),
-        kv_cache_use=totals["vllm:kv_cache_usage_perc"] / engines,
-        tokens=totals["vllm:generation_tokens_total"],
-        answered=totals["vllm:request_success_total"],
-        first_token_seconds=totals["vllm:time_to_first_token_seconds_sum"],
-        first_tokens=totals["vllm:time_to_first_token_seconds_count"],
+        waiting=int(total["vllm:num_requests_waiting"]),
+        running=int(total["vllm:num_requests_running"]),
+        kv_cache_use=total["vllm:kv_cache_usage_perc"] / engines,
+        tokens=total["vllm:generation_tokens_total"],
+        answered=total["vllm:request_success_total"],
+        first_token_seconds=total["vllm:time_to_first_token_seconds_sum"],
+        first_tokens=total["vllm:time_to_first_token_seconds_count"],
     )
 
 
