@@ -71,7 +71,7 @@ test: check images redis ## All tests: unit, integration, distributed numerics, 
 	@.venv/bin/pytest
 
 test-serving: images ## InferenceService on the cluster with the real engines
-	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _canary.py _llamacpp.py _onnx.py)
+	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _canary.py _llamacpp.py _onnx.py _nodes.py)
 
 bench: images ## All benches (see README for what each measures)
 	@$(PY) -m e2e.bench

@@ -7,6 +7,7 @@ hash of those files, and ``bin/<program>`` links to it; when it is there, nothin
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -63,6 +64,7 @@ MODULES = (
     ),
     Module("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}),
     Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+    Module("lws", {"lws-manager": "sigs.k8s.io/lws/cmd"}),
 )
 PROGRAMS = tuple(program for module in MODULES for program in module.programs)
 
@@ -79,6 +81,12 @@ def ensure(paths: Paths, *programs: str) -> None:
 def build_of(program: str) -> str:
     """Names the pinned sources that a program is compiled from, whether it has been or not."""
     return next(module.build for module in MODULES if program in module.programs)
+
+
+def files_of(dependency: str, *, program: str) -> Path:
+    """The folder of a Go module that ``program`` is compiled from: its manifests are there."""
+    source = next(module.source for module in MODULES if program in module.programs)
+    return Path(json.loads(run("go", "mod", "download", "-json", dependency, cwd=source))["Dir"])
 
 
 def _ensure(paths: Paths, module: Module, program: str) -> None:

@@ -44,7 +44,13 @@ class InferenceServiceSpec(ApiModel):
     )
     parallelism: ServingParallelism = Field(
         default_factory=ServingParallelism,
-        description="How a replica is split over its pod's accelerators: tensor × pipeline × data is resources.count.",
+        description="How a replica is split over its accelerators: tensor × pipeline × data is nodes × resources.count.",
+    )
+    nodes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Pods of one replica, which hold one model together and start, fail and go together (engine vllm; LeaderWorkerSet has to be installed).",
     )
     replicas: int | None = Field(
         None,
@@ -69,7 +75,7 @@ class InferenceServiceSpec(ApiModel):
         None, description="Copy a model from elsewhere to a claim once, and serve it from there."
     )
     stopped: bool = Field(False, description="Take all pods away. false brings the service back.")
-    resources: Resources = Field(default_factory=Resources, description="What each replica asks for.")
+    resources: Resources = Field(default_factory=Resources, description="What each pod of a replica asks for.")
     template: PodTemplate = Field(default_factory=PodTemplate, description="Overrides for the replicas' pods.")
 
     @property

@@ -19,7 +19,8 @@ _VLLM_ARGUMENTS = (
     "shutdown-timeout", "revision", "max-model-len", "dtype", "gpu-memory-utilization", "quantization",
     "enable-prefix-caching", "no-enable-prefix-caching", "enable-chunked-prefill", "no-enable-chunked-prefill",
     "speculative-config", "enable-lora", "no-enable-lora", "max-lora-rank", "max-loras", "max-cpu-loras", "lora-modules",
-    "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
+    "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "nnodes", "node-rank", "master-addr",
+    "master-port", "headless", "distributed-executor-backend",
 )  # fmt: skip
 _LLAMACPP_ARGUMENTS = (
     "model", "model-url", "hf-repo", "hf-file", "models-dir", "models-preset", "alias", "host", "port", "reuse-port",
@@ -36,6 +37,7 @@ _TENSORRT_ARGUMENTS = (
     "kv-cache-free-gpu-memory-fraction", "enable-chunked-prefill",
 )  # fmt: skip
 
+_ONE_POD = {"nodes": "each of its replicas is one pod. Leave it out, or write engine: vllm"}
 _NO_ADAPTERS = {
     "adapters": "it can't be given any while it runs. Leave them out, or write engine: vllm",
     "engineArgs.lora": "it can't be given adapters while it runs. Leave it out, or write engine: vllm",
@@ -81,6 +83,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
             "than the accelerator's memory",
             "engineArgs.chunkedPrefill": "it always cuts prompts into batches. Leave it out, or write extra.batch-size",
             "parallelism.data": "a pod holds one copy of the model. Write data: 1, and more replicas",
+            **_ONE_POD,
             **_NO_ADAPTERS,
             "autoscaling.targets.ttftMs": "it doesn't measure the time to the first token. Leave it out: "
             "waitingRequests and runningRequests decide",
@@ -93,6 +96,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
         "and with cache.claim from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
         reserved=_ONNXRUNTIME_ARGUMENTS,
         lacks={
+            **_ONE_POD,
             **_NO_ADAPTERS,
             "resources.accelerator": "its image is built for CPUs. Leave it out, or write engine: vllm",
             "engineArgs.dtype": "the ONNX files say how it calculates. Leave it out",
@@ -110,6 +114,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
         lacks={
             "engineArgs.quantization": "it does what the model's own files say. Leave it out, or serve a model that is "
             "quantised already",
+            **_ONE_POD,
             **_NO_ADAPTERS,
             "parallelism.data": "a pod holds one copy of the model. Write data: 1, and more replicas",
         },
@@ -121,6 +126,7 @@ _SAID = {
     "engineArgs.prefixCaching": "!self.engineArgs.prefixCaching",
     "adapters": "self.adapters.size() > 0",
     "parallelism.data": "self.parallelism.data > 1",
+    "nodes": "self.nodes > 1",
     "autoscaling.targets.ttftMs": "has(self.autoscaling) && has(self.autoscaling.targets.ttftMs)",
 }
 """When a field asks for something. (The others do when they are there.)"""

@@ -102,7 +102,7 @@ class EngineArgs(ApiModel):
 
 
 class ServingParallelism(ApiModel):
-    """How one replica is split over the accelerators of its pod: tensor × pipeline × data is their number."""
+    """How one replica is split over the accelerators of its pods: tensor × pipeline × data is their number."""
 
     tensor: int = Field(1, ge=1, le=64, description="Accelerators that share each layer's matrices.")
     pipeline: int = Field(1, ge=1, le=64, description="Stages that the layers are cut into.")

@@ -32,14 +32,27 @@ _CACHE_RULES = (
 
 _SIZE_RULES = (
     Rule(
-        f"{_ACCELERATOR} || {_SPLIT} == 1",
-        f"{_PARTS}, but a replica on CPU isn't split: write 1 for each, or name resources.accelerator and count",
+        f"{_ACCELERATOR} || self.nodes > 1 || {_SPLIT} == 1",
+        f"{_PARTS}, but a replica on CPU is split over nodes only: write 1 for each, or nodes: {{{_SPLIT}}}, or name "
+        "resources.accelerator and count",
         path=".parallelism",
     ),
     Rule(
-        f"!{_ACCELERATOR} || !has(self.resources.count) || {_SPLIT} == self.resources.count",
-        f"{_PARTS}, but each pod has resources.count: {{self.resources.count}} accelerators: make both the same",
+        f"{_ACCELERATOR} || self.nodes == 1 || {_SPLIT} == self.nodes",
+        f"{_PARTS}, but on CPU each of the {{self.nodes}} nodes holds one part: make both the same",
         path=".parallelism",
+    ),
+    Rule(
+        f"!{_ACCELERATOR} || !has(self.resources.count) || {_SPLIT} == self.nodes * self.resources.count",
+        f"{_PARTS}, but nodes × resources.count is {{self.nodes}} × {{self.resources.count}} accelerators: make both the "
+        "same",
+        path=".parallelism",
+    ),
+    Rule(
+        f"self.nodes == 1 || {_D} == 1",
+        f"parallelism.data is {{{_D}}}, but a replica of several nodes holds one copy of the model: write data: 1, and "
+        "more replicas",
+        path=".parallelism.data",
     ),
     Rule(
         f"!{_ACCELERATOR} || !has({_ARGS}.kvCache)",

@@ -25,6 +25,9 @@ class Role:
     """What a pod of a service does."""
 
     ENGINE: Final = "engine"
+    """Takes requests."""
+    FOLLOWER: Final = "engine-follower"
+    """Another node of a replica whose engine takes requests elsewhere."""
     ROUTER: Final = "router"
     REVISION_ROUTER: Final = "revision-router"
     GATEWAY: Final = "gateway"
@@ -85,6 +88,8 @@ class Reason:
     SILENT: Final = "NoProgressReports"
     COMPLETED: Final = "Completed"
     NAME_TAKEN: Final = "NameTaken"
+    NOT_INSTALLED: Final = "NotInstalled"
+    UNMADE: Final = "NoPodsMade"
     INSPECTING: Final = "Inspecting"
     UNREADABLE: Final = "UnreadableModel"
     WRONG_FORMAT: Final = "WrongFormat"

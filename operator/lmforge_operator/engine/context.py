@@ -25,6 +25,8 @@ class Context:
     jobs: Informer
     pods: Informer
     deployments: Informer
+    leader_worker_sets: Informer
+    """Empty where LeaderWorkerSet isn't installed."""
     services: Informer
     """Metadata only."""
     config_maps: Informer
@@ -42,7 +44,8 @@ class Context:
 
     @property
     def informers(self) -> tuple[Informer, ...]:
-        return (self.jobs, self.pods, self.deployments, self.services, self.config_maps, self.claims)
+        workloads = (self.jobs, self.pods, self.deployments, self.leader_worker_sets)
+        return (*workloads, self.services, self.config_maps, self.claims)
 
 
 Background = Callable[[Context], Coroutine[Any, Any, None]]

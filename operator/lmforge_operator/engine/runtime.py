@@ -29,6 +29,7 @@ from lmforge_operator.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     JOBS,
+    LEADER_WORKER_SETS,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SERVICES,
@@ -171,6 +172,7 @@ class Runtime:
             jobs=self._children(JOBS, projections.job),
             pods=self._children(PODS, projections.pod),
             deployments=self._children(DEPLOYMENTS, projections.deployment),
+            leader_worker_sets=self._children(LEADER_WORKER_SETS, projections.leader_worker_set, optional=True),
             services=self._children(SERVICES, projections.only_metadata, metadata_only=True),
             config_maps=self._children(CONFIG_MAPS, projections.only_metadata, metadata_only=True),
             claims=self._informer(
@@ -185,9 +187,21 @@ class Runtime:
         )
 
     def _children(
-        self, resource: Resource, project: projections.Projection, *, metadata_only: bool = False
+        self,
+        resource: Resource,
+        project: projections.Projection,
+        *,
+        metadata_only: bool = False,
+        optional: bool = False,
     ) -> Informer:
-        return self._informer(resource, project, OWNER_UID, self._wakes.child_changed, metadata_only=metadata_only)
+        return self._informer(
+            resource,
+            project,
+            OWNER_UID,
+            self._wakes.child_changed,
+            metadata_only=metadata_only,
+            optional=optional,
+        )
 
     def _informer(
         self,
@@ -198,6 +212,7 @@ class Runtime:
         *,
         on_written: OnChange = lambda _: None,
         metadata_only: bool = False,
+        optional: bool = False,
     ) -> Informer:
         return Informer(
             self.kube,
@@ -208,6 +223,7 @@ class Runtime:
             on_written=on_written,
             namespaces=self.settings.watch_namespaces or ("",),
             metadata_only=metadata_only,
+            optional=optional,
         )
 
     async def _serve_reports(self) -> None:

@@ -25,6 +25,7 @@ PAGE = 100
 RECONNECT_SECONDS = (0.0, 0.3)
 RETRY_SECONDS = (0.2, 15.0)
 STALLED_SECONDS = 120.0
+UNKNOWN_SECONDS = 15.0
 
 OnChange = Callable[[Manifest], None]
 
@@ -32,6 +33,7 @@ OnChange = Callable[[Manifest], None]
 class Informer:
     """Keeps a cache of the objects that match `selector` and calls `on_change` for each one that changed or went.
 
+    An `optional` resource may be unknown to the API server: then there are none, until somebody installs it.
     What the same client writes is no news to whoever wrote it, but may be to others: `on_written` hears of it.
     """
 
@@ -47,6 +49,7 @@ class Informer:
         selector: str = "",
         namespaces: Sequence[str] = ("",),
         metadata_only: bool = False,
+        optional: bool = False,
         page: int = PAGE,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
@@ -58,6 +61,8 @@ class Informer:
         self._selector = selector
         self._namespaces = tuple(namespaces) or ("",)
         self._metadata_only = metadata_only
+        self._optional = optional
+        self._unknown: set[str] = set()
         self._page = page
         self._sleep = sleep
         self._versions: dict[str, str] = {}
@@ -78,6 +83,11 @@ class Informer:
     def synced(self) -> bool:
         """Whether the first list is complete."""
         return self._all_synced.is_set()
+
+    @property
+    def installed(self) -> bool:
+        """Whether the API server knows the resource."""
+        return not self._unknown
 
     async def wait_synced(self) -> None:
         await self._all_synced.wait()
@@ -107,6 +117,10 @@ class Informer:
                 log.info("%s: the watch fell behind; listing again", self.resource.plural)
                 self._versions.pop(scope, None)
             except ApiError as error:
+                if self._optional and isinstance(error, NotFound):
+                    self._not_installed(scope)
+                    await self._sleep(UNKNOWN_SECONDS)
+                    continue
                 failures += 1
                 self._report(error, failures)
                 await self._sleep(_pause(failures))
@@ -130,10 +144,25 @@ class Informer:
         for namespace, name in gone:
             self._lost(namespace, name, int(version))
         self.cache.mark_seen(scope, version)
+        self._unknown.discard(scope)
+        self._complete(scope)
+        return version
+
+    def _complete(self, scope: str) -> None:
         self._synced.add(scope)
         if len(self._synced) == len(self._namespaces):
             self._all_synced.set()
-        return version
+
+    def _not_installed(self, scope: str) -> None:
+        """All that were there went with their definition."""
+        self._touch(scope)
+        self._unknown.add(scope)
+        self._versions.pop(scope, None)
+        for namespace, name in self.cache.places(scope):
+            if (former := self.cache.get(namespace, name)) is not None:
+                self.cache.remove(namespace, name)
+                self._on_change(former)
+        self._complete(scope)
 
     async def _follow(self, scope: str) -> None:
         watch = self._kube.watch(

@@ -4,7 +4,18 @@ from lmforge_operator.kube.cache import Projection
 from lmforge_operator.kube.resources import Manifest
 from lmforge_operator.labels import COMPLETION_INDEX
 
-__all__ = ["Projection", "claim", "custom_resource", "deployment", "job", "metadata", "only_metadata", "phase", "pod"]
+__all__ = [
+    "Projection",
+    "claim",
+    "custom_resource",
+    "deployment",
+    "job",
+    "leader_worker_set",
+    "metadata",
+    "only_metadata",
+    "phase",
+    "pod",
+]
 
 METADATA = (
     "name",
@@ -69,6 +80,13 @@ def deployment(manifest: Manifest) -> Manifest:
         "spec": _some(manifest.get("spec"), ("replicas",)),
         "status": _some(full, DEPLOYMENT_STATUS) | ({"conditions": failures} if failures else {}),
     }
+
+
+def leader_worker_set(manifest: Manifest) -> Manifest:
+    """How many replicas a LeaderWorkerSet should have, and of how many pods each is. Its pods tell the rest."""
+    full = manifest.get("spec") or {}
+    group = _some(full.get("leaderWorkerTemplate"), ("size",))
+    return {"metadata": _child(manifest), "spec": _some(full, ("replicas",)) | {"leaderWorkerTemplate": group}}
 
 
 def pod(manifest: Manifest) -> Manifest:

@@ -15,6 +15,7 @@ from lmforge_operator.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     JOBS,
+    LEADER_WORKER_SETS,
     ROLE_BINDINGS,
     ROLES,
     SERVICE_ACCOUNTS,
@@ -95,17 +96,22 @@ async def _ensure_revisions(context: Context, serving: Serving, decision: Decisi
     for name, replicas in decision.plan.replicas.items():
         seen = serving.revisions.get(name)
         if seen is None:
-            made = wanted.revision(replicas=replicas)
-            if await context.kube.create(DEPLOYMENTS, made) is None:
-                await _claimed(context, DEPLOYMENTS, made)
+            made, resource = wanted.revision(replicas=replicas), _revisions(serving.spec.nodes)
+            if await context.kube.create(resource, made) is None:
+                await _claimed(context, resource, made)
         elif seen.replicas != replicas:
-            await context.kube.merge(DEPLOYMENTS, namespace, name, {"spec": {"replicas": replicas}})
+            await context.kube.merge(_revisions(seen.nodes), namespace, name, {"spec": {"replicas": replicas}})
+
+
+def _revisions(nodes: int) -> Resource:
+    """What a revision is whose replicas are of so many pods."""
+    return LEADER_WORKER_SETS if nodes > 1 else DEPLOYMENTS
 
 
 async def _remove(context: Context, serving: Serving, decision: Decision, wanted: Wanted) -> None:
     owner = wanted.owner
     for name in decision.plan.retire:
-        await context.kube.delete(DEPLOYMENTS, owner.namespace, name)
+        await context.kube.delete(_revisions(serving.revisions[name].nodes), owner.namespace, name)
     if serving.shared_router and not decision.routing.shared:
         await context.kube.delete(DEPLOYMENTS, owner.namespace, serving.shared_router.name)
     for name in serving.routers.keys() - {*decision.routing.own, *decision.plan.retire}:

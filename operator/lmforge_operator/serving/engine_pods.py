@@ -1,13 +1,15 @@
-"""A revision as a Deployment: engines that warm up before they are ready, and finish their requests before they go.
+"""A revision as a Deployment, or as a LeaderWorkerSet where a replica is several pods: engines that warm up before they
+are ready, and finish their requests before they go.
 
 Its pod template never changes: another template is another revision. Only the number of replicas does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lmforge_operator import labels
-from lmforge_operator.inputs.uris import claims_of
+from lmforge_operator.kube.resources import LEADER_WORKER_SETS
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.serving.adapters import config as adapters
 from lmforge_operator.serving.engines import Engine, Task
@@ -21,53 +23,92 @@ CONTAINER = "engine"
 MARGIN_SECONDS = 15
 
 
-def deployment(
-    owner: Owner,
-    revision: str,
-    engine: Engine,
-    task: Task,
-    settings: Settings,
-    *,
-    model_uri: str,
-    claims: Sequence[str] = (),
-    replicas: int,
-) -> Manifest:
-    """The revision's Deployment. `claims` are mounted besides the model's."""
-    wanted = owner.revision_labels(revision)
-    takes = {labels.ADAPTERS: "true"} if task.spec.lora else {}
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """What a revision's pods are made of."""
+
+    owner: Owner
+    name: str
+    engine: Engine
+    task: Task
+    settings: Settings
+    claims: Sequence[str]
+    """Mounted by its pods."""
+
+    def manifest(self, *, replicas: int) -> Manifest:
+        """The Deployment or LeaderWorkerSet."""
+        return _group(self, replicas) if self.task.spec.nodes > 1 else _deployment(self, replicas)
+
+
+def _deployment(revision: Revision, replicas: int) -> Manifest:
+    spec = {
+        "replicas": replicas,
+        "revisionHistoryLimit": 0,
+        "selector": {"matchLabels": revision.owner.revision_labels(revision.name)},
+        "template": _leader(revision),
+    }
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(revision), "spec": spec}
+
+
+def _group(revision: Revision, replicas: int) -> Manifest:
+    """Pods of a replica start together, and when one of them ends, all of them start anew: an engine that has lost a
+    part can't go on."""
+    spec = {
+        "replicas": replicas,
+        "startupPolicy": "LeaderCreated",
+        "leaderWorkerTemplate": {
+            "size": revision.task.spec.nodes,
+            "restartPolicy": "RecreateGroupOnPodRestart",
+            "leaderTemplate": _leader(revision),
+            "workerTemplate": _follower(revision),
+        },
+    }
+    kind = LEADER_WORKER_SETS
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": _metadata(revision), "spec": spec}
+
+
+def _metadata(revision: Revision) -> Manifest:
+    owner = revision.owner
     return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {
-            "name": revision,
-            "namespace": owner.namespace,
-            "labels": {**owner.labels, **wanted},
-            "ownerReferences": [owner.reference],
-        },
-        "spec": {
-            "replicas": replicas,
-            "revisionHistoryLimit": 0,
-            "selector": {"matchLabels": wanted},
-            "template": {
-                "metadata": {
-                    "labels": {**task.spec.template.labels, **owner.labels, **wanted, **takes},
-                    "annotations": task.spec.template.annotations,
-                },
-                "spec": _pod_spec(owner, engine, task, settings, (*claims_of([model_uri], store_claim=""), *claims)),
-            },
-        },
+        "name": revision.name,
+        "namespace": owner.namespace,
+        "labels": {**owner.labels, **owner.revision_labels(revision.name)},
+        "ownerReferences": [owner.reference],
     }
 
 
-def _pod_spec(owner: Owner, engine: Engine, task: Task, settings: Settings, claims: Sequence[str]) -> Manifest:
+def _leader(revision: Revision) -> Manifest:
+    takes = {labels.ADAPTERS: "true"} if revision.task.spec.lora else {}
+    return _template(revision, labels.Role.ENGINE, _takes_requests(revision), more=takes)
+
+
+def _follower(revision: Revision) -> Manifest:
+    follower = revision.engine.follower
+    assert follower is not None, f"engine {revision.engine.name} runs on several nodes"
+    container = _container(revision, follower.command(revision.task))
+    container["lifecycle"] = {"preStop": {"exec": {"command": list(follower.outlive(revision.task))}}}
+    return _template(revision, labels.Role.FOLLOWER, container)
+
+
+def _template(revision: Revision, role: str, container: Manifest, *, more: Mapping[str, str] | None = None) -> Manifest:
+    owner, template = revision.owner, revision.task.spec.template
+    own = {**owner.labels, **owner.revision_labels(revision.name), labels.ROLE: role, **(more or {})}
+    return {
+        "metadata": {"labels": {**template.labels, **own}, "annotations": template.annotations},
+        "spec": _pod_spec(revision, container),
+    }
+
+
+def _pod_spec(revision: Revision, container: Manifest) -> Manifest:
+    owner, task, settings = revision.owner, revision.task, revision.settings
     template = task.spec.template
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": UNNOTICED_SECONDS + task.spec.drain_seconds + MARGIN_SECONDS,
         "securityContext": pods.pod_security(settings.pods.run_as_user),
-        "containers": [_container(engine, task, settings, claims)],
-        "volumes": _volumes(owner, task, claims),
+        "containers": [container],
+        "volumes": _volumes(owner, task, revision.claims),
         "tolerations": [*pods.node_loss_tolerations(), *settings.pods.tolerations, *template.tolerations],
         "affinity": template.affinity or _apart(owner),
     }
@@ -79,22 +120,29 @@ def _pod_spec(owner: Owner, engine: Engine, task: Task, settings: Settings, clai
     return spec | {key: value for key, value in optional.items() if value}
 
 
-def _container(engine: Engine, task: Task, settings: Settings, claims: Sequence[str]) -> Manifest:
+def _takes_requests(revision: Revision) -> Manifest:
+    engine, task = revision.engine, revision.task
     health = {"httpGet": {"path": engine.health_path, "port": "http"}, "timeoutSeconds": 5}
-    container: Manifest = {
-        "name": CONTAINER,
-        "image": task.spec.template.image or engine.image(settings.images, task.spec),
-        "imagePullPolicy": settings.images.pull_policy,
-        "command": list(engine.command(task)),
+    return _container(revision, engine.command(task)) | {
         "ports": [{"name": "http", "containerPort": engine.port}],
-        "resources": pods.container_resources(task.spec.resources),
-        "securityContext": pods.container_security(),
         "startupProbe": _startup(engine, task),
         "readinessProbe": {**health, "periodSeconds": 2},
         "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6},
         "lifecycle": {"preStop": _before_the_end(engine, task)},
+    }
+
+
+def _container(revision: Revision, command: Sequence[str]) -> Manifest:
+    engine, task, images = revision.engine, revision.task, revision.settings.images
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": task.spec.template.image or engine.image(images, task.spec),
+        "imagePullPolicy": images.pull_policy,
+        "command": list(command),
+        "resources": pods.container_resources(task.spec.resources),
+        "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _mounts(task, claims),
+        "volumeMounts": _mounts(task, revision.claims),
     }
     return container | pods.environment(task.spec.template, engine.environment(task).items())
 
@@ -135,7 +183,8 @@ def _volumes(owner: Owner, task: Task, claims: Sequence[str]) -> list[Manifest]:
 
 
 def _apart(owner: Owner) -> Manifest:
-    """Replicas keep apart from each other as far as possible: one node's loss should not take all of them."""
-    same = {"labelSelector": {"matchLabels": owner.selector(labels.Role.ENGINE)}}
+    """Engines keep apart from each other as far as possible: one node's loss should not take all of them."""
+    engines = {"key": labels.ROLE, "operator": "In", "values": [labels.Role.ENGINE, labels.Role.FOLLOWER]}
+    same = {"labelSelector": {"matchLabels": {labels.OWNER_UID: owner.uid}, "matchExpressions": [engines]}}
     term = {"weight": 100, "podAffinityTerm": {**same, "topologyKey": "kubernetes.io/hostname"}}
     return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}

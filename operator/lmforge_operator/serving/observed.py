@@ -1,4 +1,5 @@
-"""What exists of a service: its revisions (a Deployment and its pods each), and what stands before them."""
+"""What exists of a service: its revisions (a Deployment or LeaderWorkerSet and its pods each), and what stands before
+them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -48,7 +49,7 @@ class ReplicaSeen(PodState):
 
 @dataclass(frozen=True)
 class RevisionSeen:
-    """A revision's Deployment and pods."""
+    """A revision's Deployment or LeaderWorkerSet, and pods."""
 
     name: str
     replicas: int
@@ -56,7 +57,12 @@ class RevisionSeen:
     refused: str = ""
     """Why no (more) pods can be made: a quota, an admission webhook."""
     pods: tuple[ReplicaSeen, ...] = ()
+    """Those that take requests: one a replica."""
+    followers: tuple[ReplicaSeen, ...] = ()
+    """Replicas' pods on other nodes."""
     uid: str = ""
+    nodes: int = 1
+    """Pods of each replica. Several make it a LeaderWorkerSet."""
 
     @property
     def ready(self) -> int:
@@ -69,7 +75,7 @@ class RevisionSeen:
     @property
     def gone(self) -> bool:
         """Neither wanted nor at work."""
-        return self.replicas == 0 and all(pod.over for pod in self.pods)
+        return self.replicas == 0 and all(pod.over for pod in (*self.pods, *self.followers))
 
 
 @dataclass(frozen=True)
@@ -82,18 +88,25 @@ class FrontSeen:
     available: int
 
 
-def read_replicas(manifests: Iterable[Manifest]) -> tuple[ReplicaSeen, ...]:
-    """The engines' pods among all pods of the service."""
-    return tuple(_replica(pod) for pod in manifests if _role(pod) == Role.ENGINE)
+def read_replicas(manifests: Iterable[Manifest], role: str = Role.ENGINE) -> tuple[ReplicaSeen, ...]:
+    """The engines' pods among all pods of the service: those that take requests, or the other role's."""
+    return tuple(_replica(pod) for pod in manifests if _role(pod) == role)
 
 
-def read_revisions(manifests: Iterable[Manifest], replicas: Iterable[ReplicaSeen]) -> dict[str, RevisionSeen]:
+def read_revisions(
+    manifests: Iterable[Manifest], replicas: Iterable[ReplicaSeen], followers: Iterable[ReplicaSeen] = ()
+) -> dict[str, RevisionSeen]:
     """Revisions by name. Pods that outlive their Deployment belong to none."""
+    pods, others = _by_revision(replicas), _by_revision(followers)
+    seen = [_revision(each, pods, others) for each in manifests if _role(each) == Role.ENGINE and _lives(each)]
+    return {revision.name: revision for revision in seen}
+
+
+def _by_revision(replicas: Iterable[ReplicaSeen]) -> Mapping[str, list[ReplicaSeen]]:
     pods = defaultdict(list)
     for replica in replicas:
         pods[replica.revision].append(replica)
-    seen = [_revision(each, pods) for each in manifests if _role(each) == Role.ENGINE and _lives(each)]
-    return {revision.name: revision for revision in seen}
+    return pods
 
 
 def read_front(manifests: Iterable[Manifest], role: str) -> FrontSeen | None:
@@ -134,17 +147,21 @@ def _replica(manifest: Manifest) -> ReplicaSeen:
     )
 
 
-def _revision(manifest: Manifest, pods: Mapping[str, list[ReplicaSeen]]) -> RevisionSeen:
-    meta = manifest["metadata"]
+def _revision(
+    manifest: Manifest, pods: Mapping[str, list[ReplicaSeen]], followers: Mapping[str, list[ReplicaSeen]]
+) -> RevisionSeen:
+    meta, spec = manifest["metadata"], manifest.get("spec") or {}
     conditions = (manifest.get("status") or {}).get("conditions") or ()
     refusals = [c for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True"]
     return RevisionSeen(
         name=meta["name"],
-        replicas=int((manifest.get("spec") or {}).get("replicas") or 0),
+        replicas=int(spec.get("replicas") or 0),
         created_at=timestamp(meta["creationTimestamp"]),
         refused=refusals[0].get("message", "") if refusals else "",
         pods=tuple(pods.get(meta["name"], ())),
+        followers=tuple(followers.get(meta["name"], ())),
         uid=meta["uid"],
+        nodes=int((spec.get("leaderWorkerTemplate") or {}).get("size") or 1),
     )
 
 

@@ -11,6 +11,7 @@ from lmforge_operator.pods import holdups
 from lmforge_operator.pods.holdups import Finding, one_line
 from lmforge_operator.serving.observed import ReplicaSeen, RevisionSeen
 
+UNMADE_SECONDS = 15.0
 SETTLING = 5.0
 """Seconds in which a pod may lack a node: volumes are being bound, pods that drain still hold their memory."""
 CRASHES = 3
@@ -31,7 +32,12 @@ class Struggle:
 
     @property
     def loading(self) -> tuple[ReplicaSeen, ...]:
-        return tuple(pod for pod in self.revision.pods if pod.loads)
+        return tuple(pod for pod in (*self.revision.pods, *self.revision.followers) if pod.loads)
+
+    @property
+    def total(self) -> int:
+        """Pods that there should be."""
+        return self.revision.replicas * self.revision.nodes
 
     def age(self, pod: ReplicaSeen) -> float:
         return (self.now - pod.created_at).total_seconds()
@@ -46,11 +52,16 @@ def given_up(struggle: Struggle) -> Finding | None:
     """Why the revision should be rolled back: a replica overran the deadline, or ends again and again."""
     crashed = [pod for pod in struggle.loading if pod.restarts >= CRASHES]
     late = [pod for pod in struggle.loading if struggle.age(pod) > struggle.deadline]
-    refused = struggle.revision.refused and not struggle.revision.pods
-    if not (crashed or late or (refused and _revision_age(struggle) > struggle.deadline)):
+    if not (crashed or late or (_fruitless(struggle) and _revision_age(struggle) > struggle.deadline)):
         return None
     found = first_finding(struggle)
     return found if found and found.stuck else _late(struggle)
+
+
+def _fruitless(struggle: Struggle) -> bool:
+    """Whether the pods that are there can't tell since when: there are none, or they are made anew at each failure."""
+    revision = struggle.revision
+    return not revision.ready if revision.nodes > 1 else bool(revision.refused and not revision.pods)
 
 
 def cannot_grow(struggle: Struggle) -> Finding | None:
@@ -65,8 +76,18 @@ def _refused(struggle: Struggle) -> Finding | None:
     return Finding(Reason.QUOTA, f"the API server refuses pods: {one_line(revision.refused)}")
 
 
+def _unmade(struggle: Struggle) -> Finding | None:
+    revision = struggle.revision
+    if revision.nodes == 1 or revision.pods or not revision.replicas or _revision_age(struggle) < UNMADE_SECONDS:
+        return None
+    return Finding(
+        Reason.UNMADE,
+        f"LeaderWorkerSet {revision.name} has no pods yet: look at its events, and whether its controller runs",
+    )
+
+
 def _image(struggle: Struggle) -> Finding | None:
-    return holdups.image_pull(struggle.loading, total=struggle.revision.replicas)
+    return holdups.image_pull(struggle.loading, total=struggle.total)
 
 
 def _config(struggle: Struggle) -> Finding | None:
@@ -93,7 +114,7 @@ def _crash(struggle: Struggle) -> Finding | None:
 
 def _unschedulable(struggle: Struggle) -> Finding | None:
     pods = [pod for pod in struggle.loading if struggle.age(pod) >= SETTLING]
-    return holdups.unschedulable(pods, total=struggle.revision.replicas)
+    return holdups.unschedulable(pods, total=struggle.total)
 
 
 def _overdue(struggle: Struggle) -> Finding | None:
@@ -110,7 +131,7 @@ def _loading(struggle: Struggle) -> Finding | None:
 
 
 Check = Callable[[Struggle], Finding | None]
-_CHECKS: tuple[Check, ...] = (_refused, _image, _config, _memory, _crash, _unschedulable, _overdue, _loading)
+_CHECKS: tuple[Check, ...] = (_refused, _unmade, _image, _config, _memory, _crash, _unschedulable, _overdue, _loading)
 
 
 def _late(struggle: Struggle) -> Finding:

@@ -85,6 +85,8 @@ def _lacks(engine: Fields, change: Fields, instead: str, field: str) -> Refused:
     return _on(engine, field, change, f"engine {engine['engine']} has no {field}: {instead}", field)
 
 
+TWO_NODES = {"nodes": 2, "parallelism": {"pipeline": 2}}
+_ONE_POD = "each of its replicas is one pod. Leave it out, or write engine: vllm"
 _ONE_COPY = "a pod holds one copy of the model. Write data: 1, and more replicas"
 
 _LEGAL = {"name": "legal", "uri": "pvc://models/legal"}
@@ -133,6 +135,9 @@ ENGINES = (
         "it doesn't measure the time to the first token. Leave it out: waitingRequests and runningRequests decide",
         "autoscaling.targets.ttftMs",
     ),
+    _lacks(ON_LLAMACPP, TWO_NODES, _ONE_POD, "nodes"),
+    _lacks(ON_ONNXRUNTIME, TWO_NODES, _ONE_POD, "nodes"),
+    _lacks(ON_TENSORRT, {"nodes": 2, "parallelism": {"tensor": 2}}, _ONE_POD, "nodes"),
     _lacks(ON_LLAMACPP, {"adapters": [_LEGAL]}, _NO_ADAPTERS, "adapters"),
     _lacks(ON_TENSORRT, {"adapters": [_LEGAL]}, _NO_ADAPTERS, "adapters"),
     _lacks(ON_ONNXRUNTIME, {"adapters": [_LEGAL]}, _NO_ADAPTERS, "adapters"),
@@ -232,16 +237,37 @@ SIZE = (
     Refused(
         "a replica split on CPU",
         {"parallelism": {"tensor": 2}},
-        "parallelism.tensor × pipeline × data is 2 × 1 × 1 = 2, but a replica on CPU isn't split: write 1 for each, or "
-        "name resources.accelerator and count",
+        "parallelism.tensor × pipeline × data is 2 × 1 × 1 = 2, but a replica on CPU is split over nodes only: write 1 "
+        "for each, or nodes: 2, or name resources.accelerator and count",
         "parallelism",
     ),
     Refused(
         "more parts than accelerators",
         {**ON_GPUS, "parallelism": {"tensor": 2, "pipeline": 2}},
-        "parallelism.tensor × pipeline × data is 2 × 2 × 1 = 4, but each pod has resources.count: 2 accelerators: "
+        "parallelism.tensor × pipeline × data is 2 × 2 × 1 = 4, but nodes × resources.count is 1 × 2 accelerators: "
         "make both the same",
         "parallelism",
+    ),
+    Refused(
+        "more nodes than parts on CPU",
+        {"nodes": 3, "parallelism": {"pipeline": 2}},
+        "parallelism.tensor × pipeline × data is 1 × 2 × 1 = 2, but on CPU each of the 3 nodes holds one part: make "
+        "both the same",
+        "parallelism",
+    ),
+    Refused(
+        "fewer parts than the accelerators of all nodes",
+        {**ON_GPUS, "nodes": 2, "parallelism": {"tensor": 2}},
+        "parallelism.tensor × pipeline × data is 2 × 1 × 1 = 2, but nodes × resources.count is 2 × 2 accelerators: "
+        "make both the same",
+        "parallelism",
+    ),
+    Refused(
+        "copies of the model over nodes",
+        {**ON_GPUS, "nodes": 2, "parallelism": {"tensor": 2, "data": 2}},
+        "parallelism.data is 2, but a replica of several nodes holds one copy of the model: write data: 1, and more "
+        "replicas",
+        "parallelism.data",
     ),
     Refused(
         "a CPU cache with accelerators",

@@ -8,10 +8,11 @@ import pytest
 from apiserver import ApiServer
 from real_api import config_map, eventually, new_namespace, open_kube, training_job
 
+from lmforge_operator.errors import NotFound
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.informer import Informer
-from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Manifest
+from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Manifest, Resource
 from lmforge_operator.labels import OWNER_UID
 
 pytestmark = pytest.mark.integration
@@ -151,3 +152,55 @@ async def test_a_relist_makes_up_for_deletions_that_nobody_saw(api_server: ApiSe
         await eventually(lambda: world.informer.get(namespace, "new"))
         assert sorted(world.changes) == ["changes", "goes", "new"]
         assert [child["metadata"]["name"] for child in world.informer.owned_by("o")] == ["changes", "new", "stays"]
+
+
+THINGS = Resource("test.lmforge.dev", "v1", "things", "Thing")
+
+
+def definition(resource: Resource) -> Manifest:
+    """A CRD whose objects may have any fields."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": resource.version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": resource.plural, "kind": resource.kind}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{resource.plural}.{resource.group}"},
+        "spec": {"group": resource.group, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+async def test_a_resource_that_may_be_missing_has_no_objects_until_somebody_installs_it(
+    api_server: ApiServer, namespace: str
+) -> None:
+    turn = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        await turn.wait()
+
+    async with open_kube(api_server) as others, open_kube(api_server) as kube:
+        informer = Informer(
+            kube, THINGS, project=projections.only_metadata, namespaces=[namespace], optional=True, sleep=pause
+        )
+        task = asyncio.create_task(informer.run())
+        try:
+            await asyncio.wait_for(informer.wait_synced(), 10)
+            api_server.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition(THINGS))
+            thing = {
+                "apiVersion": THINGS.api_version,
+                "kind": "Thing",
+                "metadata": {"name": "a", "namespace": namespace},
+            }
+
+            async def created() -> bool:
+                try:
+                    return await others.create(THINGS, thing) is not None
+                except NotFound:
+                    return False
+
+            await eventually(created)
+            turn.set()
+            await eventually(lambda: informer.get(namespace, "a"))
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -5,9 +5,9 @@ import json
 from typing import Any, get_args
 
 import pytest
+from manifest_builders import ARTIFACT, SHAPE, command, engine, found
 from prometheus_client.parser import text_string_to_metric_families
 from serving_builders import spec
-from test_service_manifests import ARTIFACT, SHAPE, command, engine, found
 
 from lmforge_api.inferenceservice_engines import ABILITIES, EngineName
 from lmforge_operator.serving.engines import ENGINES

@@ -257,3 +257,13 @@ async def engines(gauges: dict[str, float]) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
+
+
+async def test_replicas_of_several_pods_without_leader_worker_set_say_what_to_install(player: ClusterPlayer) -> None:
+    spec = {"nodes": 2, "parallelism": {"pipeline": 2}}
+    await player.kube.create(INFERENCE_SERVICES, inference_service(player.namespace, "wide", **spec))
+    status = await player.until("wide", reason="NotInstalled")
+    assert status["message"] == (
+        "Nodes is 2, and replicas of several pods need LeaderWorkerSet, which is not known here: install it "
+        "(lws.sigs.k8s.io), or write nodes: 1."
+    )

@@ -6,58 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from serving_builders import START, revision, spec
+from manifest_builders import SETTINGS, command, desired, engine, variables
+from serving_builders import revision
 
 from lmforge_api.gateway_run import GatewayRun
-from lmforge_api.inferenceservice import InferenceServiceStatus, ServedModelStatus
-from lmforge_operator.kinds.inferenceservice.desired import Desired
-from lmforge_operator.kinds.inferenceservice.model import find_model
-from lmforge_operator.kinds.inferenceservice.observe import Children, observe
-from lmforge_operator.serving.memory import Memory
-from lmforge_operator.settings import Images, Reports, Settings
+from lmforge_operator.settings import Images
 
 Manifest = dict[str, Any]
-SETTINGS = Settings(
-    reports=Reports(service_url="https://reports:8443"),
-    images=Images(vllm="vllm:1", vllm_cuda="vllm-cuda:1", pull_secrets=["r"]),
-)
-
-
-def desired(*, settings: Settings = SETTINGS, **changes: Any) -> Desired:
-    """The children of a service with this spec, whose model was looked at."""
-    asked = {"model": {"uri": "pvc://models/tiny"}, **changes}
-    model = asked["model"]["uri"]
-    form = {"llamacpp": "GGUF", "onnxruntime": "ONNX"}.get(changes.get("engine", ""), "HuggingFace")
-    manifest = {
-        "metadata": {"namespace": "default", "name": "chat", "uid": "uid-1"},
-        "spec": asked,
-        "status": {"model": {"source": model, "uri": model, "format": form}},
-    }
-    nothing = Children(deployments=[], jobs=[], pods=[], service=None)
-    service = observe(
-        manifest,
-        children=nothing,
-        lookup=lambda kind, name: None,
-        has_claim=lambda claim: True,
-        memory=Memory(),
-        settings=settings,
-        now=START,
-    )
-    return Desired(service, settings, reports_ca="CA")
-
-
-def engine(**changes: Any) -> Manifest:
-    (container,) = desired(**changes).revision(replicas=1)["spec"]["template"]["spec"]["containers"]
-    found: Manifest = container
-    return found
-
-
-def command(**changes: Any) -> str:
-    return " ".join(engine(**changes)["command"])
-
-
-def variables(**changes: Any) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in engine(**changes)["env"]}
 
 
 def test_vllm_on_cpu_serves_a_claims_directory_under_the_services_name() -> None:
@@ -298,111 +253,3 @@ def test_a_stopped_service_keeps_its_parts_without_pods() -> None:
     gateway = wanted.gateway()
     assert gateway is not None
     assert (wanted.router()["spec"]["replicas"], gateway["spec"]["replicas"]) == (0, 0)
-
-
-ARTIFACT = {"uri": "pvc://store/tiny", "digest": "sha256:aa", "sizeBytes": 2**30, "format": "HuggingFace"}
-
-
-def found(job: Manifest | None, *, pinned: ServedModelStatus | None = None, **changes: Any) -> Any:
-    asked = spec(model={"from": {"kind": "TrainingJob", "name": "tiny"}}, **changes)
-    return find_model(asked, pinned, lambda kind, name: job, lambda claim: claim != "missing")
-
-
-def test_a_finished_training_job_gives_its_artifact_with_its_digest() -> None:
-    model = found({"status": {"phase": "Succeeded", "artifact": ARTIFACT}})
-    assert (model.source, model.uri, model.digest) == ("trainingjob/tiny", "pvc://store/tiny", "sha256:aa")
-
-
-def test_a_model_is_traced_back_to_the_text_through_all_that_it_was_made_from() -> None:
-    text = {"name": "dataset", "source": "spec", "uri": "pvc://corpus/text", "digest": "sha256:cc"}
-    base = {"name": "model", "source": "TrainingJob/base", "uri": "pvc://store/base", "digest": "sha256:bb"}
-    jobs = {
-        "tiny": {"status": {"phase": "Succeeded", "artifact": ARTIFACT, "inputs": [base]}},
-        "base": {"status": {"inputs": [text, {**base, "source": "TrainingJob/tiny"}]}},  # a circle ends, too
-    }
-    asked = spec(model={"from": {"kind": "TrainingJob", "name": "tiny"}})
-    model = find_model(asked, None, lambda kind, name: jobs.get(name), lambda claim: True)
-    assert [(each.by, each.name, each.digest) for each in model.lineage] == [
-        ("TrainingJob/tiny", "model", "sha256:bb"),
-        ("TrainingJob/base", "dataset", "sha256:cc"),
-        ("TrainingJob/base", "model", "sha256:bb"),
-    ]
-
-
-WAITING: dict[str, tuple[Any, str, str]] = {
-    "no job": (None, "InputsNotReady", "waits for TrainingJob tiny: it does not exist in this namespace"),
-    "a running job": (
-        {"status": {"phase": "Running", "progress": {"percent": "40%"}}},
-        "InputsNotReady", "waits for TrainingJob tiny: it is Running at 40%",
-    ),
-    "a lost claim": (
-        {"status": {"phase": "Succeeded", "artifact": {**ARTIFACT, "uri": "pvc://missing/tiny"}}},
-        "InputsNotReady",
-        "waits for PersistentVolumeClaim missing: it does not exist in this namespace (create it, or correct the uri)",
-    ),
-    "a baseline": (
-        {"status": {"phase": "Succeeded", "artifact": {**ARTIFACT, "format": "lmforge-lstm"}}},
-        "WrongFormat",
-        "engine vllm loads Hugging Face directories, and this model is in the format lmforge-lstm: serve a transformer "
-        "(architecture llama or gpt2)",
-    ),
-    "a giant": (
-        {"status": {"phase": "Succeeded", "artifact": {**ARTIFACT, "sizeBytes": 7 * 2**30}}},
-        "NotEnoughMemory",
-        "the model's files take 7 GiB and the KV cache 1 GiB, but resources.memory is 4Gi: raise it above their sum, "
-        "or lower engineArgs.kvCache",
-    ),
-}  # fmt: skip
-
-SHAPE = {"layers": 4, "heads": 6, "kvHeads": 2, "headSize": 64, "contextLength": 2048}
-MISFITS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
-    "a long context": (
-        {"engineArgs": {"maxModelLen": 4096}}, {}, "WrongShape",
-        "engineArgs.maxModelLen is 4096, but the model's context is 2048 tokens: write at most 2048, or leave it out",
-    ),
-    "uneven heads": (
-        {"parallelism": {"tensor": 4}, "resources": {"accelerator": "nvidia.com/gpu"}}, {}, "WrongShape",
-        "parallelism.tensor is 4, which doesn't divide the model's 6 heads: write a number that does",
-    ),
-    "more stages than layers": (
-        {"parallelism": {"pipeline": 6}, "resources": {"accelerator": "nvidia.com/gpu"}}, {}, "WrongShape",
-        "parallelism.pipeline is 6, but the model has 4 layers: write at most that",
-    ),
-    "a cache for less than one request": (
-        {"engineArgs": {"kvCache": 1}}, {"layers": 32, "kvHeads": 32, "headSize": 128, "contextLength": 4096},
-        "NotEnoughMemory",
-        "one request of 4096 tokens takes 2 GiB of KV cache, which has 1 GiB: raise engineArgs.kvCache to 2, or "
-        "lower engineArgs.maxModelLen",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("changes", "other", "reason", "message"), MISFITS.values(), ids=MISFITS.keys())
-def test_what_does_not_fit_the_models_shape_is_said_before_a_pod_starts(
-    changes: dict[str, Any], other: dict[str, Any], reason: str, message: str
-) -> None:
-    artifact = {**ARTIFACT, "shape": {**SHAPE, **other}}
-    model = found({"status": {"phase": "Succeeded", "artifact": artifact}}, **changes)
-    assert (model.reason, model.waiting_for) == (reason, message)
-
-
-def test_what_fits_the_models_shape_is_served() -> None:
-    artifact = {**ARTIFACT, "shape": SHAPE}
-    assert found({"status": {"phase": "Succeeded", "artifact": artifact}}, engineArgs={"maxModelLen": 2048}).uri
-
-
-@pytest.mark.parametrize(("job", "reason", "message"), WAITING.values(), ids=WAITING.keys())
-def test_what_can_not_be_served_is_said_before_a_pod_starts(job: Any, reason: str, message: str) -> None:
-    model = found(job)
-    assert (model.reason, model.waiting_for, model.uri) == (reason, message, "")
-
-
-def test_a_pinned_model_is_served_on_when_what_made_it_is_gone() -> None:
-    pinned = ServedModelStatus(source="trainingjob/tiny", uri="pvc://store/tiny", digest="sha256:aa")
-    assert found(None, pinned=pinned).digest == "sha256:aa"
-    other = pinned.model_copy(update={"source": "trainingjob/other"})
-    assert found(None, pinned=other).waiting_for
-
-
-def test_a_status_of_another_version_can_be_read() -> None:
-    assert InferenceServiceStatus.model_validate({"phase": "Ready", "future": 1}).phase == "Ready"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmforge_api.gateway_run import GatewayRun
-from lmforge_operator.inputs.uris import in_pod
+from lmforge_operator.inputs.uris import claims_of, in_pod
 from lmforge_operator.kinds.inferenceservice.observe import Service
 from lmforge_operator.serving import engine_pods, inspection
 from lmforge_operator.serving.adapters.config import config
@@ -30,19 +30,17 @@ class Desired:
         return self._service.owner
 
     def revision(self, *, replicas: int) -> Manifest:
-        """The Deployment of the revision that the spec asks for. (Older ones are only scaled.)"""
+        """The revision that the spec asks for. (Older ones are only scaled.)"""
         model = self._service.serving.model.uri
-        task = Task(self.owner.name, _place(model), self._service.spec)
-        return engine_pods.deployment(
-            self.owner,
-            self._service.serving.update,
-            self._engine,
-            task,
-            self._settings,
-            model_uri=model,
-            claims=self._service.claims,
-            replicas=replicas,
+        revision = engine_pods.Revision(
+            owner=self.owner,
+            name=self._service.serving.update,
+            engine=self._engine,
+            task=Task(self.owner.name, _place(model), self._service.spec),
+            settings=self._settings,
+            claims=(*claims_of([model], store_claim=""), *self._service.claims),
         )
+        return revision.manifest(replicas=replicas)
 
     def inspection(self) -> Manifest:
         """The Job that looks at a model's files."""

@@ -26,6 +26,8 @@ class _Candidate:
     look: Look
     former_problem: str
     """What was wrong with the same files when they were looked at before."""
+    has_groups: bool
+    """Whether replicas of several pods can be made."""
 
     @property
     def problem(self) -> str:
@@ -44,6 +46,8 @@ def find_model(
     lookup: Lookup,
     has_claim: Callable[[str], bool],
     look: Look = NOT_BEGUN,
+    *,
+    has_groups: bool = True,
 ) -> Model:
     """The model. One that is pinned stays when the object that made it is gone or has begun anew."""
     reference = spec.model.from_
@@ -54,7 +58,7 @@ def find_model(
         found = _as_pinned(same)
     if look.found and not look.found.problem and not found.format:
         found = _as_seen(found.uri, look.found)
-    candidate = _Candidate(spec, found, has_claim, look, same.problem if same else "")
+    candidate = _Candidate(spec, found, has_claim, look, same.problem if same else "", has_groups)
     problem = next((each for check in _CHECKS if (each := check(candidate))), None)
     if problem:
         return _unfit(source, candidate, *problem)
@@ -84,6 +88,17 @@ def _unfit(source: str, candidate: _Candidate, reason: str, message: str) -> Mod
         reason=reason,
         problem=candidate.problem if reason == Reason.UNREADABLE else "",
         inspect=looks and not candidate.look.begun,
+    )
+
+
+def _groups(candidate: _Candidate) -> tuple[str, str] | None:
+    nodes = candidate.spec.nodes
+    if nodes == 1 or candidate.has_groups:
+        return None
+    return (
+        Reason.NOT_INSTALLED,
+        f"nodes is {nodes}, and replicas of several pods need LeaderWorkerSet, which is not known here: install it "
+        "(lws.sigs.k8s.io), or write nodes: 1",
     )
 
 
@@ -160,19 +175,21 @@ def _cache(candidate: _Candidate) -> tuple[str, str] | None:
     tokens = spec.engine_args.max_model_len or shape.context_length
     numbers = 2 * shape.layers * shape.kv_heads * shape.head_size  # a key and a value for each head of each layer
     needed = tokens * numbers * (engine.cache_number_bytes or (4 if spec.engine_args.dtype == "float32" else 2))
+    needed = -(-needed // spec.nodes)
     cache = engine.cache_bytes(spec.engine_args)
     if needed <= cache:
         return None
     return (
         Reason.NOT_ENOUGH_MEMORY,
-        f"one request of {tokens} tokens takes {short_bytes(needed)} of KV cache, which has {short_bytes(cache)}: "
-        f"raise engineArgs.kvCache to {-(-needed // 2**30)}, or lower engineArgs.maxModelLen",
+        f"one request of {tokens} tokens takes {short_bytes(needed)} of KV cache{_on_each(spec)}, which has "
+        f"{short_bytes(cache)}: raise engineArgs.kvCache to {-(-needed // 2**30)}, or lower engineArgs.maxModelLen",
     )
 
 
 def _memory(candidate: _Candidate) -> tuple[str, str] | None:
     """Weights and KV cache have to fit before anything else is counted, so too little is certain to fail."""
-    spec, weights = candidate.spec, candidate.found.size
+    spec = candidate.spec
+    weights = -(-candidate.found.size // spec.nodes)
     if spec.resources.accelerator or not weights:
         return None
     cache = ENGINES[spec.engine].cache_bytes(spec.engine_args)
@@ -180,12 +197,17 @@ def _memory(candidate: _Candidate) -> tuple[str, str] | None:
         return None
     return (
         Reason.NOT_ENOUGH_MEMORY,
-        f"the model's files take {short_bytes(weights)} and the KV cache {short_bytes(cache)}, but resources.memory is "
-        f"{spec.resources.memory}: raise it above their sum, or lower engineArgs.kvCache",
+        f"the model's files take {short_bytes(weights)}{_on_each(spec)} and the KV cache {short_bytes(cache)}, but "
+        f"resources.memory is {spec.resources.memory}: raise it above their sum, or lower engineArgs.kvCache",
     )
 
 
+def _on_each(spec: InferenceServiceSpec) -> str:
+    return f" on each of {spec.nodes} nodes" if spec.nodes > 1 else ""
+
+
 _CHECKS: tuple[Callable[[_Candidate], tuple[str, str] | None], ...] = (
+    _groups,
     _unfinished,
     _claim,
     _inspection,

@@ -49,6 +49,8 @@ class Children:
     """What the caches have of it."""
 
     deployments: list[Manifest]
+    groups: list[Manifest] | None
+    """LeaderWorkerSets; None where they aren't installed."""
     jobs: list[Manifest]
     pods: list[Manifest]
     service: Manifest | None
@@ -76,9 +78,10 @@ def observe(
     owner = owner_of(manifest)
     spec = InferenceServiceSpec.model_validate(manifest["spec"])
     status = InferenceServiceStatus.model_validate(manifest.get("status") or {})
-    replicas = read_replicas(children.pods)
+    replicas, followers = read_replicas(children.pods), read_replicas(children.pods, Role.FOLLOWER)
     look = inspection.read(owner.inspection(inspection.place(spec)), jobs=children.jobs, made=children.pods)
-    model = find_model(spec, status.model, lookup, has_claim, look)
+    has_groups = children.groups is not None
+    model = find_model(spec, status.model, lookup, has_claim, look, has_groups=has_groups)
     adapters = find_adapters(spec, status.adapters, lookup, has_claim)
     claims = adapter_claims(spec, adapters, has_claim, settings.store, model_uri=model.uri)
     wants_gateway = gateway.wanted(spec) is not None
@@ -93,7 +96,7 @@ def observe(
         url=owner.url,
         selector=owner.engine_selector,
         update="" if model.waiting_for else _revision(owner, spec, model, claims, settings),
-        revisions=read_revisions(children.deployments, replicas),
+        revisions=read_revisions((*children.deployments, *(children.groups or ())), replicas, followers),
         draining=sum(pod.drains for pod in replicas),
         router=_part(children, Role.ROUTER, wanted=not spec.stopped),
         shared_router=read_front(children.deployments, Role.ROUTER),
@@ -142,6 +145,7 @@ def _revision(
         spec.drain_seconds,
         spec.template.image or ENGINES[spec.engine].image(settings.images, spec),
         *([spec.lora.wire(), claims] if spec.lora else []),
+        *([spec.nodes] if spec.nodes > 1 else []),
     )
 
 

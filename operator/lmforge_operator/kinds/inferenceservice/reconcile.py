@@ -1,6 +1,6 @@
 """The story of an InferenceService.
 
-Its model has to be there; then each revision of it is a Deployment of engines, found by a router, behind a gateway
+Its model has to be there; then each revision of it is a set of engines, found by a router, behind a gateway
 where one is wanted. The load decides how many replicas there are, and a new revision takes over from the old one,
 replica by replica, or is rolled back.
 """
@@ -30,6 +30,7 @@ async def reconcile(context: Context, manifest: Manifest) -> float | None:
         manifest,
         children=Children(
             deployments=context.deployments.owned_by(uid),
+            groups=context.leader_worker_sets.owned_by(uid) if context.leader_worker_sets.installed else None,
             jobs=context.jobs.owned_by(uid),
             pods=context.pods.owned_by(uid),
             service=context.services.get(namespace, meta["name"]),

@@ -30,6 +30,15 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Follower:
+    """How an engine runs on the other nodes of a replica. LeaderWorkerSet's variables tell a pod its place."""
+
+    command: Callable[[Task], tuple[str, ...]]
+    outlive: Callable[[Task], tuple[str, ...]]
+    """Command that ends when the pod that takes the requests has finished them."""
+
+
+@dataclass(frozen=True)
 class Engine:
     """One engine. Functions are pure."""
 
@@ -57,6 +66,8 @@ class Engine:
     """Size of a number in the KV cache, where engineArgs.dtype doesn't say it."""
     adapters: AdapterApi | None = None
     """How it takes adapters while it runs; None: it takes none."""
+    follower: Follower | None = None
+    """How it runs on several nodes; None: each replica is one pod."""
 
 
 UNNOTICED_SECONDS = 2

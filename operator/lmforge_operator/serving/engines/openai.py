@@ -49,6 +49,22 @@ while idle < 3 and time.monotonic() < until:
 """An engine that is too busy to answer is waited for, and one that is gone isn't; one that counts no requests gets all
 the time there is. A request may be between socket and counters, so idleness has to be seen three times."""
 
+_OUTLIVE = """\
+import socket, sys, time
+host, port, unnoticed, seconds = sys.argv[1:]
+time.sleep(float(unnoticed))
+until = time.monotonic() + float(seconds)
+while time.monotonic() < until:
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except TimeoutError:
+        pass
+    except OSError:
+        break
+    time.sleep(0.5)
+"""
+"""One that is too busy to answer is there; one that refuses, or has no address any more, is gone."""
+
 
 def warm_up(task: Task, *, port: int, between: str = "") -> tuple[str, ...]:
     """Waits for the server, does what else there is to do, then has it make a token."""
@@ -58,3 +74,8 @@ def warm_up(task: Task, *, port: int, between: str = "") -> tuple[str, ...]:
 def drain(task: Task, *, metrics: str, gauges: Sequence[str]) -> tuple[str, ...]:
     """Waits until the router has noticed, and then until no gauge counts a request, or drainSeconds are over."""
     return ("python", "-c", _DRAIN, metrics, str(UNNOTICED_SECONDS), str(task.spec.drain_seconds), *gauges)
+
+
+def outlive(task: Task, *, host: str, port: int) -> tuple[str, ...]:
+    """Waits until nobody listens there any more, or drainSeconds are over."""
+    return ("python", "-c", _OUTLIVE, host, str(port), str(UNNOTICED_SECONDS), str(task.spec.drain_seconds))

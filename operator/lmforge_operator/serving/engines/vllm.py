@@ -7,18 +7,26 @@ from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
 from lmforge_operator.serving.engines import openai, vllm_adapters
-from lmforge_operator.serving.engines.engine import Engine, Task, totals
+from lmforge_operator.serving.engines.engine import Engine, Follower, Task, totals
 from lmforge_operator.serving.load import EngineLoad
 from lmforge_operator.words import number_of
 
 PORT = 8000
 DEFAULT_KV_CACHE_GIB = 1
 SCRATCH = "/tmp"
+GROUP_PORT = 29501
+LEADER, RANK = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)"
+"""Kubelet puts in what LeaderWorkerSet tells the pod."""
 
 
 def command(task: Task) -> tuple[str, ...]:
     """The server's command line."""
     return ("python", "-m", "vllm.entrypoints.openai.api_server", *_arguments(task))
+
+
+def follow(task: Task) -> tuple[str, ...]:
+    """The same on another node of the replica: only workers, no server."""
+    return ("python", "-m", "vllm.entrypoints.cli.main", "serve", *_arguments(task), "--headless")
 
 
 def environment(task: Task) -> Mapping[str, str]:
@@ -88,6 +96,9 @@ def _arguments(task: Task) -> Iterator[str]:
     ):
         if size > 1:
             yield from (f"--{name}-parallel-size", str(size))
+    if spec.nodes > 1:
+        yield from ("--nnodes", str(spec.nodes), "--node-rank", RANK, "--distributed-executor-backend", "mp")
+        yield from ("--master-addr", LEADER, "--master-port", str(GROUP_PORT))
     yield from _typed(spec.engine_args)
     if spec.lora:
         yield from vllm_adapters.arguments(spec.lora)
@@ -143,4 +154,5 @@ VLLM = Engine(
     metrics_path="/metrics",
     measure=measure,
     adapters=vllm_adapters.ADAPTERS,
+    follower=Follower(follow, lambda task: openai.outlive(task, host=LEADER, port=PORT)),
 )
