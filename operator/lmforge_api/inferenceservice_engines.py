@@ -20,7 +20,7 @@ _VLLM_ARGUMENTS = (
     "enable-prefix-caching", "no-enable-prefix-caching", "enable-chunked-prefill", "no-enable-chunked-prefill",
     "speculative-config", "enable-lora", "no-enable-lora", "max-lora-rank", "max-loras", "max-cpu-loras", "lora-modules",
     "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "nnodes", "node-rank", "master-addr",
-    "master-port", "headless", "distributed-executor-backend",
+    "master-port", "headless", "distributed-executor-backend", "enable-scale-out",
 )  # fmt: skip
 _LLAMACPP_ARGUMENTS = (
     "model", "model-url", "hf-repo", "hf-file", "models-dir", "models-preset", "alias", "host", "port", "reuse-port",

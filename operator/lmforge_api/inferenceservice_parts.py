@@ -161,7 +161,7 @@ class Router(ApiModel):
 
     policy: Literal["cache_aware", "consistent_hash", "power_of_two", "round_robin", "random"] = Field(
         "cache_aware",
-        description="Which replica gets a request: the one that has its prompt's beginning in its cache, the same one for the same session, the less busy of two, each in turn, any.",
+        description="Which replica gets a request: the one that has its prompt's beginning in its cache (engine vllm with several replicas; the less busy of two for other engines), the same one for the same session, the less busy of two, each in turn, any.",
     )
     replicas: int = Field(
         1, ge=1, le=32, description="Router pods. Each keeps its own view of the caches; two outlive the loss of one."

@@ -1,7 +1,8 @@
 """Whether this replica is alive (/healthz) and of use (/readyz), and its metrics (/metrics), over plain HTTP.
 
-Alive: every watch has been heard of lately and, while leading, the loop takes what is due. A replica that isn't gets
-restarted by kubelet. Ready: the caches are filled; a standby is ready too, since it takes and passes on reports.
+Alive: every watch has been heard of lately, the lease has been renewed or asked for and, while leading, the loop takes
+what is due. A replica that isn't gets restarted by kubelet. Ready: the caches are filled; a standby is ready too, since
+it takes and passes on reports.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,6 +26,8 @@ class Health:
     """Seconds that the first due key has waited while this replica leads."""
     idle: Callable[[], float]
     """Seconds since the loop last took or finished something."""
+    out_of_office: Callable[[], float]
+    """Seconds since it last led or ran for office."""
 
     def dead(self) -> list[str]:
         """What should get this replica restarted."""
@@ -32,6 +35,8 @@ class Health:
         found = [f"the watch of {i.resource.plural} has been silent for {i.silence():.0f} s" for i in silent]
         if min(self.waiting(), self.idle()) > LOOP_STALLED_SECONDS:
             found.append(f"the loop has taken nothing for {self.idle():.0f} s")
+        if self.out_of_office() > STALLED_SECONDS:
+            found.append(f"it has neither led nor run for office for {self.out_of_office():.0f} s")
         return found
 
     def unready(self) -> list[str]:

@@ -270,6 +270,7 @@ class Runtime:
             informers=self._informers,
             waiting=lambda: self.queue.oldest() if self.elector.leads else 0.0,
             idle=idle,
+            out_of_office=self.elector.silence if self.settings.leader_election.enabled else lambda: 0.0,
         )
 
     def _register_metrics(self) -> None:

@@ -71,6 +71,7 @@ class Elector:
         self._identity = identity
         self._clock = clock
         self._valid_until = float("-inf")
+        self._tried = clock()
         self._sighting: Sighting | None = None
         self._lease: Manifest | None = None
         self._failures = 0
@@ -86,6 +87,10 @@ class Elector:
         """Raises LeadershipLost unless this replica leads."""
         if not self.leads:
             raise LeadershipLost("another replica leads, or may: not writing")
+
+    def silence(self) -> float:
+        """Seconds since it last tried to lead, or to go on with it."""
+        return self._clock() - self._tried
 
     async def acquire(self) -> None:
         """Waits until this replica leads."""
@@ -120,7 +125,7 @@ class Elector:
 
     async def _try(self) -> bool:
         """One attempt to take or renew the lease. True: this replica leads."""
-        started = self._clock()
+        started = self._tried = self._clock()
         try:
             async with asyncio.timeout(max(0.1, self._settings.deadline_seconds - self._settings.renew_seconds)):
                 written = await self._renew() if self.leads else await self._take()

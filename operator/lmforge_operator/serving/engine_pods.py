@@ -105,6 +105,8 @@ def _pod_spec(revision: Revision, container: Manifest) -> Manifest:
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # A namespace's first process ignores SIGTERM until it has a handler, which an engine that still loads hasn't.
+        "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": UNNOTICED_SECONDS + task.spec.drain_seconds + MARGIN_SECONDS,
         "securityContext": pods.pod_security(settings.pods.run_as_user),
         "containers": [container],

@@ -54,6 +54,18 @@ async def test_the_first_one_leads_and_says_where_it_is(api_server: ApiServer, n
     assert Identity.address_of(lease["spec"]["holderIdentity"]) == "a.example:8443"
 
 
+async def test_it_is_silent_only_while_it_neither_leads_nor_runs_for_office(
+    api_server: ApiServer, namespace: str
+) -> None:
+    now = 100.0
+    async with open_kube(api_server) as kube:
+        one = Elector(kube, SETTINGS, namespace=namespace, identity=Identity("a", "a:1"), clock=lambda: now)
+        now = 150.0
+        assert one.silence() == 50
+        await one.acquire()
+        assert one.silence() == 0
+
+
 async def test_a_standby_waits_while_the_leader_renews(api_server: ApiServer, namespace: str) -> None:
     async with elector(api_server, namespace, "a") as a, elector(api_server, namespace, "b") as b:
         await a.acquire()

@@ -1,6 +1,7 @@
 """Replicas of several pods: what each pod runs, who takes requests, and what is said when they don't come up."""
 
 import ast
+import os
 import socket
 import subprocess
 import sys
@@ -49,7 +50,8 @@ def test_every_pod_of_a_group_runs_the_same_engine_and_only_the_first_one_a_serv
     leader, follower = (" ".join(container(each)["command"]) for each in pods())
     shared = (
         "--model /mnt/pvc/models/tiny --served-model-name chat --host 0.0.0.0 --port 8000 --shutdown-timeout 120 "
-        f"--enforce-eager --pipeline-parallel-size 2 {GROUP}{PLACE} --dtype auto --enable-prefix-caching"
+        f"--enable-scale-out --enforce-eager --pipeline-parallel-size 2 {GROUP}{PLACE} --dtype auto "
+        "--enable-prefix-caching"
     )
     assert leader == f"python -m vllm.entrypoints.openai.api_server {shared}"
     assert follower == f"python -m vllm.entrypoints.cli.main serve {shared} --headless"
@@ -72,15 +74,19 @@ def test_a_follower_stays_until_its_leader_has_finished_its_requests() -> None:
     python, option, program, *arguments = container(template)["lifecycle"]["preStop"]["exec"]["command"]
     assert (python, option) == ("python", "-c")
     assert ast.parse(program)
-    assert arguments == ["$(LWS_LEADER_ADDRESS)", "8000", str(UNNOTICED_SECONDS), "60"]
+    assert arguments == ["LWS_LEADER_ADDRESS", "8000", str(UNNOTICED_SECONDS), "60"]
     assert template["spec"]["terminationGracePeriodSeconds"] > 60 + UNNOTICED_SECONDS
+
+
+def wait_for(port: int, *, seconds: str) -> subprocess.Popen[bytes]:
+    """The follower's program, without its wait for the router."""
+    command = outlive(Task("chat", "/models/tiny", spec()), host="LEADER", port=port)
+    return subprocess.Popen([sys.executable, *command[1:5], "0", seconds], env={**os.environ, "LEADER": "127.0.0.1"})
 
 
 def test_the_wait_for_a_leader_ends_when_it_stops_listening() -> None:
     with socket.create_server(("127.0.0.1", 0)) as leader:
-        port = leader.getsockname()[1]
-        program = outlive(Task("chat", "/models/tiny", spec()), host="127.0.0.1", port=port)[2]
-        waiting = subprocess.Popen([sys.executable, "-c", program, "127.0.0.1", str(port), "0", "60"])
+        waiting = wait_for(leader.getsockname()[1], seconds="60")
         leader.accept()[0].close()
         leader.accept()[0].close()  # it asked twice: the first answer didn't end it
         assert waiting.poll() is None
@@ -89,9 +95,7 @@ def test_the_wait_for_a_leader_ends_when_it_stops_listening() -> None:
 
 def test_the_wait_for_a_leader_ends_with_the_time_that_it_has() -> None:
     with socket.create_server(("127.0.0.1", 0)) as leader:
-        port = str(leader.getsockname()[1])
-        program = outlive(Task("chat", "/models/tiny", spec()), host="127.0.0.1", port=int(port))[2]
-        subprocess.run([sys.executable, "-c", program, "127.0.0.1", port, "0", "0.1"], check=True, timeout=30)
+        assert wait_for(leader.getsockname()[1], seconds="0.1").wait(timeout=30) == 0
 
 
 def test_another_number_of_nodes_is_another_revision() -> None:

@@ -18,7 +18,8 @@ Manifest = dict[str, Any]
 def test_vllm_on_cpu_serves_a_claims_directory_under_the_services_name() -> None:
     assert command() == (
         "python -m vllm.entrypoints.openai.api_server --model /mnt/pvc/models/tiny --served-model-name chat "
-        "--host 0.0.0.0 --port 8000 --shutdown-timeout 120 --enforce-eager --dtype auto --enable-prefix-caching"
+        "--host 0.0.0.0 --port 8000 --shutdown-timeout 120 --enable-scale-out --enforce-eager --dtype auto "
+        "--enable-prefix-caching"
     )
     assert variables()["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert variables()["HF_HUB_OFFLINE"] == "1"
@@ -94,6 +95,7 @@ def test_an_engine_may_do_nothing_but_serve() -> None:
 
 def test_an_engine_has_time_for_its_requests_before_it_is_killed() -> None:
     pod = desired(drainSeconds=60).revision(replicas=1)["spec"]["template"]["spec"]
+    assert pod["shareProcessNamespace"] is True  # one that still loads goes at once
     sleeps = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] >= sleeps + 60 + 10
 
@@ -181,6 +183,26 @@ def test_the_router_finds_the_engines_of_every_revision_and_may_only_read_pods()
     account, role, binding = wanted.router_identity()
     assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
     assert binding["subjects"][0]["name"] == account["metadata"]["name"] == pod["serviceAccountName"]
+
+
+ROUTED: dict[str, tuple[Manifest, str]] = {
+    "a replica alone": ({}, "round_robin"),
+    "several": ({"replicas": 2}, "cache_aware"),
+    "perhaps several": ({"autoscaling": {"maxReplicas": 2}}, "cache_aware"),
+    "never several": ({"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, "round_robin"),
+    "an engine that doesn't tell tokens": (
+        {"replicas": 2, "engine": "llamacpp", "model": {"uri": "pvc://models/tiny.gguf"}},
+        "power_of_two",
+    ),
+    "another wish": ({"replicas": 2, "router": {"policy": "consistent_hash"}}, "consistent_hash"),
+}
+
+
+@pytest.mark.parametrize(("changes", "policy"), ROUTED.values(), ids=ROUTED.keys())
+def test_engines_are_asked_for_a_prompts_tokens_only_where_that_helps_to_choose(changes: Manifest, policy: str) -> None:
+    (container,) = desired(**changes).router()["spec"]["template"]["spec"]["containers"]
+    assert container["command"][container["command"].index("--policy") + 1] == policy
+    assert ("--enable-scale-out" in engine(**changes)["command"]) == ("llamacpp" not in changes.values())
 
 
 def test_there_is_a_gateway_where_one_is_asked_for_or_a_service_may_sleep() -> None:

@@ -60,8 +60,7 @@ class Desired:
 
     def router(self, revision: RevisionSeen | None = None) -> Manifest:
         """Deployment of the router for all revisions, or for that one."""
-        port = self._engine.port
-        return router.manifest(self.owner, self._service.spec, self._settings, engine_port=port, revision=revision)
+        return router.manifest(self.owner, self._service.spec, self._settings, engine=self._engine, revision=revision)
 
     def router_service(self, made: Mapping[str, object], revision: str) -> Manifest:
         """The Service before the router of that revision."""

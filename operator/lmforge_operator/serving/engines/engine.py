@@ -66,6 +66,8 @@ class Engine:
     """Size of a number in the KV cache, where engineArgs.dtype doesn't say it."""
     adapters: AdapterApi | None = None
     """How it takes adapters while it runs; None: it takes none."""
+    tells_tokens: bool = False
+    """Whether it tells the router a prompt's tokens, by which that knows the replica that has them in its cache."""
     follower: Follower | None = None
     """How it runs on several nodes; None: each replica is one pod."""
 

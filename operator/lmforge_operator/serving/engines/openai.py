@@ -50,8 +50,9 @@ while idle < 3 and time.monotonic() < until:
 the time there is. A request may be between socket and counters, so idleness has to be seen three times."""
 
 _OUTLIVE = """\
-import socket, sys, time
-host, port, unnoticed, seconds = sys.argv[1:]
+import os, socket, sys, time
+variable, port, unnoticed, seconds = sys.argv[1:]
+host = os.environ[variable]
 time.sleep(float(unnoticed))
 until = time.monotonic() + float(seconds)
 while time.monotonic() < until:
@@ -77,5 +78,6 @@ def drain(task: Task, *, metrics: str, gauges: Sequence[str]) -> tuple[str, ...]
 
 
 def outlive(task: Task, *, host: str, port: int) -> tuple[str, ...]:
-    """Waits until nobody listens there any more, or drainSeconds are over."""
+    """Waits until nobody listens there any more, or drainSeconds are over. `host` is a variable: kubelet puts no values
+    into the commands of hooks."""
     return ("python", "-c", _OUTLIVE, host, str(port), str(UNNOTICED_SECONDS), str(task.spec.drain_seconds))

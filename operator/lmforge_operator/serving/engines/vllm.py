@@ -15,8 +15,8 @@ PORT = 8000
 DEFAULT_KV_CACHE_GIB = 1
 SCRATCH = "/tmp"
 GROUP_PORT = 29501
-LEADER, RANK = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)"
-"""Kubelet puts in what LeaderWorkerSet tells the pod."""
+LEADER, RANK = "LWS_LEADER_ADDRESS", "LWS_WORKER_INDEX"
+"""Variables by which LeaderWorkerSet tells a pod its place."""
 
 
 def command(task: Task) -> tuple[str, ...]:
@@ -48,6 +48,8 @@ def environment(task: Task) -> Mapping[str, str]:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(_cache_gib(task.spec.engine_args))
         # By itself vLLM binds its threads to a node's first cores: all replicas of a node to the same ones.
         variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        # Some of its functions (for tensor parallelism) are compiled at first use, and the image has no compiler.
+        variables["TORCH_COMPILE_DISABLE"] = "1"
         variables["OMP_NUM_THREADS"] = str(max(1, round(number_of(task.spec.resources.cpu))))
     return variables
 
@@ -87,6 +89,7 @@ def _arguments(task: Task) -> Iterator[str]:
     yield from _model(task.model)
     yield from ("--served-model-name", task.served_name, "--host", "0.0.0.0", "--port", str(PORT))
     yield from ("--shutdown-timeout", str(spec.drain_seconds))
+    yield "--enable-scale-out"  # else it doesn't tell the router the tokens of prompts
     if task.on_cpu:
         yield "--enforce-eager"
     for name, size in (
@@ -97,8 +100,8 @@ def _arguments(task: Task) -> Iterator[str]:
         if size > 1:
             yield from (f"--{name}-parallel-size", str(size))
     if spec.nodes > 1:
-        yield from ("--nnodes", str(spec.nodes), "--node-rank", RANK, "--distributed-executor-backend", "mp")
-        yield from ("--master-addr", LEADER, "--master-port", str(GROUP_PORT))
+        yield from ("--nnodes", str(spec.nodes), "--node-rank", f"$({RANK})", "--distributed-executor-backend", "mp")
+        yield from ("--master-addr", f"$({LEADER})", "--master-port", str(GROUP_PORT))
     yield from _typed(spec.engine_args)
     if spec.lora:
         yield from vllm_adapters.arguments(spec.lora)
@@ -154,5 +157,6 @@ VLLM = Engine(
     metrics_path="/metrics",
     measure=measure,
     adapters=vllm_adapters.ADAPTERS,
+    tells_tokens=True,
     follower=Follower(follow, lambda task: openai.outlive(task, host=LEADER, port=PORT)),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_operator.labels import Role
+from lmforge_operator.serving.engines import Engine
 from lmforge_operator.serving.front import common
 from lmforge_operator.serving.front.common import UNNOTICED_SECONDS, deployment, probes
 from lmforge_operator.serving.names import Owner, router_of
@@ -19,8 +20,9 @@ Manifest = dict[str, Any]
 PORT = 8000
 METRICS_PORT = 29000
 UNEVEN = 4
-"""cache_aware sends a prompt to its cache until that replica has so many requests more than another (and half as many
-again): vllm-router's own 64 would let a few replicas queue while others are idle."""
+"""cache_aware has the replicas tell a prompt's tokens, which costs a request some milliseconds, and sends it to the one
+that has its beginning in its cache, until that has so many requests more than another (and half as many again):
+vllm-router's own 64 would let a few replicas queue while others are idle."""
 
 
 def manifest(
@@ -28,7 +30,7 @@ def manifest(
     spec: InferenceServiceSpec,
     settings: Settings,
     *,
-    engine_port: int,
+    engine: Engine,
     revision: RevisionSeen | None = None,
 ) -> Manifest:
     """The router's Deployment. One that is for a revision goes with it."""
@@ -36,7 +38,7 @@ def manifest(
     container: Manifest = {
         "name": "router",
         "image": settings.images.serve,
-        "command": command(owner, spec, engine_port=engine_port, revision=name),
+        "command": command(owner, spec, engine, revision=name),
         "ports": [
             {"name": "http", "containerPort": PORT},
             {"name": "metrics", "containerPort": METRICS_PORT},
@@ -61,21 +63,29 @@ def manifest(
     )
 
 
-def command(owner: Owner, spec: InferenceServiceSpec, *, engine_port: int, revision: str = "") -> list[str]:
+def command(owner: Owner, spec: InferenceServiceSpec, engine: Engine, *, revision: str = "") -> list[str]:
     """vllm-router's arguments are those of `vllm-router --help`."""
     selector = [f"{name}={value}" for name, value in owner.selector(Role.ENGINE, revision).items()]
     return [
         "vllm-router",
         "--host", "0.0.0.0", "--port", str(PORT),
-        "--policy", spec.router.policy, "--balance-abs-threshold", str(UNEVEN), "--balance-rel-threshold", "1.5",
+        "--policy", _policy(spec, engine), "--balance-abs-threshold", str(UNEVEN), "--balance-rel-threshold", "1.5",
         "--service-discovery", "--service-discovery-namespace", owner.namespace,
-        "--service-discovery-port", str(engine_port), "--selector", *selector,
+        "--service-discovery-port", str(engine.port), "--selector", *selector,
         "--prometheus-host", "0.0.0.0", "--prometheus-port", str(METRICS_PORT),
         "--worker-startup-check-interval", "1",
         "--health-check-interval-secs", "5", "--health-failure-threshold", "2", "--health-success-threshold", "1",
         "--request-timeout-secs", "86400",
         "--log-level", "warning",
     ]  # fmt: skip
+
+
+def _policy(spec: InferenceServiceSpec, engine: Engine) -> str:
+    """To ask for tokens is in vain where an engine doesn't tell them, or where there is but one replica to choose."""
+    most = spec.autoscaling.max_replicas if spec.autoscaling else spec.replicas or 1
+    if spec.router.policy != "cache_aware" or (engine.tells_tokens and most > 1):
+        return spec.router.policy
+    return "power_of_two" if most > 1 else "round_robin"
 
 
 def identity(owner: Owner) -> tuple[Manifest, Manifest, Manifest]:
