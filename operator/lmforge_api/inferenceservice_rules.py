@@ -43,6 +43,12 @@ _SIZE_RULES = (
         path=".parallelism",
     ),
     Rule(
+        f"{_ACCELERATOR} || {_P} == 1",
+        f"parallelism.pipeline is {{{_P}}}, but on CPU vLLM's stages don't work together: write tensor instead, a number "
+        "that divides the model's heads",
+        path=".parallelism.pipeline",
+    ),
+    Rule(
         f"!{_ACCELERATOR} || !has(self.resources.count) || {_SPLIT} == self.nodes * self.resources.count",
         f"{_PARTS}, but nodes × resources.count is {{self.nodes}} × {{self.resources.count}} accelerators: make both the "
         "same",

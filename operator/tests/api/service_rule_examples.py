@@ -85,7 +85,7 @@ def _lacks(engine: Fields, change: Fields, instead: str, field: str) -> Refused:
     return _on(engine, field, change, f"engine {engine['engine']} has no {field}: {instead}", field)
 
 
-TWO_NODES = {"nodes": 2, "parallelism": {"pipeline": 2}}
+TWO_NODES = {"nodes": 2, "parallelism": {"tensor": 2}}
 _ONE_POD = "each of its replicas is one pod. Leave it out, or write engine: vllm"
 _ONE_COPY = "a pod holds one copy of the model. Write data: 1, and more replicas"
 
@@ -250,10 +250,17 @@ SIZE = (
     ),
     Refused(
         "more nodes than parts on CPU",
-        {"nodes": 3, "parallelism": {"pipeline": 2}},
-        "parallelism.tensor × pipeline × data is 1 × 2 × 1 = 2, but on CPU each of the 3 nodes holds one part: make "
+        {"nodes": 3, "parallelism": {"tensor": 2}},
+        "parallelism.tensor × pipeline × data is 2 × 1 × 1 = 2, but on CPU each of the 3 nodes holds one part: make "
         "both the same",
         "parallelism",
+    ),
+    Refused(
+        "stages on CPU",
+        {"nodes": 2, "parallelism": {"pipeline": 2}},
+        "parallelism.pipeline is 2, but on CPU vLLM's stages don't work together: write tensor instead, a number that "
+        "divides the model's heads",
+        "parallelism.pipeline",
     ),
     Refused(
         "fewer parts than the accelerators of all nodes",

@@ -21,7 +21,7 @@ from lmforge_operator.serving.trouble import Struggle, first_finding, given_up
 from lmforge_operator.settings import Settings
 
 Manifest = dict[str, Any]
-TWO = {"nodes": 2, "parallelism": {"pipeline": 2}}
+TWO = {"nodes": 2, "parallelism": {"tensor": 2}}
 GROUP = "--nnodes 2 --node-rank $(LWS_WORKER_INDEX) --distributed-executor-backend mp "
 PLACE = "--master-addr $(LWS_LEADER_ADDRESS) --master-port 29501"
 
@@ -50,7 +50,7 @@ def test_every_pod_of_a_group_runs_the_same_engine_and_only_the_first_one_a_serv
     leader, follower = (" ".join(container(each)["command"]) for each in pods())
     shared = (
         "--model /mnt/pvc/models/tiny --served-model-name chat --host 0.0.0.0 --port 8000 --shutdown-timeout 120 "
-        f"--enable-scale-out --enforce-eager --pipeline-parallel-size 2 {GROUP}{PLACE} --dtype auto "
+        f"--enable-scale-out --enforce-eager --tensor-parallel-size 2 {GROUP}{PLACE} --dtype auto "
         "--enable-prefix-caching"
     )
     assert leader == f"python -m vllm.entrypoints.openai.api_server {shared}"
@@ -100,7 +100,7 @@ def test_the_wait_for_a_leader_ends_with_the_time_that_it_has() -> None:
 
 def test_another_number_of_nodes_is_another_revision() -> None:
     one = desired().revision(replicas=1)["metadata"]["name"]
-    names = {desired(nodes=n, parallelism={"pipeline": n}).revision(replicas=1)["metadata"]["name"] for n in (2, 4)}
+    names = {desired(nodes=n, parallelism={"tensor": n}).revision(replicas=1)["metadata"]["name"] for n in (2, 4)}
     assert len({one, *names}) == 3
 
 

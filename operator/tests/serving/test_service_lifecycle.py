@@ -260,7 +260,7 @@ async def engines(gauges: dict[str, float]) -> AsyncIterator[None]:
 
 
 async def test_replicas_of_several_pods_without_leader_worker_set_say_what_to_install(player: ClusterPlayer) -> None:
-    spec = {"nodes": 2, "parallelism": {"pipeline": 2}}
+    spec = {"nodes": 2, "parallelism": {"tensor": 2}}
     await player.kube.create(INFERENCE_SERVICES, inference_service(player.namespace, "wide", **spec))
     status = await player.until("wide", reason="NotInstalled")
     assert status["message"] == (
