@@ -27,7 +27,7 @@ KILL = (
     "        os.kill(int(name), signal.SIGKILL)\n"
 )
 """Ends all processes of a container but the pod's own first one."""
-LONG = 300
+LONG = 100
 """Tokens of a stream that goes on while its replica is made anew."""
 
 

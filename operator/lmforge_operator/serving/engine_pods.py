@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmforge_operator import labels
-from lmforge_operator.kube.resources import LEADER_WORKER_SETS
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.serving.adapters import config as adapters
 from lmforge_operator.serving.engines import Engine, Task
@@ -63,8 +62,12 @@ def _group(revision: Revision, replicas: int) -> Manifest:
             "workerTemplate": _follower(revision),
         },
     }
-    kind = LEADER_WORKER_SETS
-    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": _metadata(revision), "spec": spec}
+    return {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": _metadata(revision),
+        "spec": spec,
+    }
 
 
 def _metadata(revision: Revision) -> Manifest:
