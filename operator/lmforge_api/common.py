@@ -173,6 +173,22 @@ class FailurePolicy(ApiModel):
     )
 
 
+class RunFields(ApiModel):
+    """What every run kind's spec has, whatever it does."""
+
+    resources: Resources = Field(default_factory=Resources, description="What each pod asks for.")
+    failure_policy: FailurePolicy = Field(default_factory=FailurePolicy, description="Restarts, hangs and exceptions.")
+    suspend: bool = Field(False, description="Save a checkpoint and free the pods; false goes on from there.")
+    active_deadline_seconds: int | None = Field(
+        None, ge=1, description="Longest time that the run may take in all, while not suspended."
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        None, ge=0, description="Delete the object so long after its end. The artifact stays."
+    )
+    scheduling: Scheduling = Field(default_factory=Scheduling, description="Queueing and placement.")
+    template: PodTemplate = Field(default_factory=PodTemplate, description="Overrides for the pods.")
+
+
 class Condition(StatusModel):
     """A Kubernetes condition."""
 
@@ -268,7 +284,7 @@ class ArtifactStatus(StatusModel):
     uri: str = Field(description="Where it is, e.g. pvc://lmforge-store/trainingjob/default/tiny-1a2b3c4d/artifact.")
     digest: str = Field(description="Digest of its manifest: the artifact's identity.")
     size_bytes: int = Field(0, description="Size of all files.")
-    format: str = Field("", description="What can load it: HuggingFace, or the workload's own.")
+    format: str = Field("", description="What can load it: HuggingFace, PEFT (an adapter), or the workload's own.")
     shape: ModelShape | None = Field(None, description="Sizes of the model, if it is a transformer.")
 
 
@@ -293,6 +309,9 @@ class RunStatus(StatusModel):
     nodes: int = Field(0, description="Pods of the current attempt.")
     checkpoint: CheckpointStatus | None = Field(None, description="Newest complete checkpoint.")
     inputs: list[InputStatus] = Field([], description="Inputs, pinned by digest.", json_schema_extra=keyed_by("name"))
+    lineage: list[Ancestor] = Field(
+        [], description="What its inputs were made from, back to the text, where they come from other objects."
+    )
     artifact: ArtifactStatus | None = Field(None, description="What it has left.")
     started_at: str | None = Field(None, description="When the first attempt started (RFC 3339).")
     finished_at: str | None = Field(None, description="When the run ended (RFC 3339).")

@@ -1,5 +1,6 @@
 """What follows from a spec: sizes that operator and trainer must agree on are computed here and nowhere else."""
 
+from lmforge_api.training import Batch
 from lmforge_api.trainingjob import ModelInit, TrainingJobSpec
 
 NGRAM_ORDER = 3
@@ -47,10 +48,18 @@ def accumulation_steps(spec: TrainingJobSpec, *, data_parallel: int | None = Non
 
     Raises ValueError when the global batch does not divide.
     """
-    at_once = spec.batch.micro * (data_parallel or spec.parallelism.data)
-    steps, rest = divmod(spec.batch.global_, at_once)
+    return micro_batches(spec.batch, replicas=data_parallel or spec.parallelism.data)
+
+
+def micro_batches(batch: Batch, *, replicas: int) -> int:
+    """Micro batches that each of so many data-parallel replicas takes for one optimizer step.
+
+    Raises ValueError when the global batch does not divide.
+    """
+    at_once = batch.micro * replicas
+    steps, rest = divmod(batch.global_, at_once)
     if rest or not steps:
-        raise ValueError(f"batch.global {spec.batch.global_} is not a multiple of micro × data = {at_once}")
+        raise ValueError(f"batch.global {batch.global_} is not a multiple of micro × data = {at_once}")
     return steps
 
 

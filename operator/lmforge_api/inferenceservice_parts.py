@@ -7,6 +7,7 @@ from pydantic import Field
 from lmforge_api.base import ApiModel, Rule
 from lmforge_api.common import Name, ObjectRef
 from lmforge_api.inferenceservice_adapters import Lora
+from lmforge_api.sources import NO_TEXT
 from lmforge_api.uris import Uri
 
 _ARGUMENT = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
@@ -20,11 +21,7 @@ class ServedModel(ApiModel):
             cel="has(self.from) != has(self.uri)",
             message="model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory, or a GGUF file)",
         ),
-        Rule(
-            cel="!has(self.from) || self.from.kind != 'Dataset'",
-            message="model.from can't be a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
-            path=".from.kind",
-        ),
+        NO_TEXT,
     )
     from_: ObjectRef | None = Field(
         None,

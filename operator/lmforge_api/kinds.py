@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lmforge_api.base import API_VERSION, CATEGORY, GROUP, ApiModel, Rule, StatusModel
+from lmforge_api.finetune import FineTuneSpec, FineTuneStatus
 from lmforge_api.inferenceservice import InferenceServiceSpec, InferenceServiceStatus
 from lmforge_api.trainingjob import TrainingJobSpec, TrainingJobStatus
 
@@ -79,13 +80,13 @@ NAME_RULES = (
 )
 
 
-def not_from_itself(kind: str) -> Rule:
+def not_from_itself(kind: str, *, field: str = "model", unless: str = "false") -> Rule:
     """An object that goes on from its own artifact would wait for itself."""
+    source = f"self.spec.{field}.from"
     return Rule(
-        f"!has(self.spec.model.from) || self.spec.model.from.kind != '{kind}' || "
-        "self.spec.model.from.name != self.metadata.name",
-        "spec.model.from names this object itself, which would wait for its own end: name another",
-        path=".spec.model.from.name",
+        f"{unless} || !has({source}) || {source}.kind != '{kind}' || {source}.name != self.metadata.name",
+        f"spec.{field}.from names this object itself, which would wait for its own end: name another",
+        path=f".spec.{field}.from.name",
     )
 
 
@@ -97,7 +98,18 @@ ADAPTERS_HAVE_NAMES_OF_THEIR_OWN = Rule(
 
 AGE = Column("Age", ".metadata.creationTimestamp", "Time since it was created.", type="date")
 
-RUN_COLUMNS = (
+
+def run_columns(*more: Column) -> tuple[Column, ...]:
+    """Columns of a run kind, with those of its own after the loss and, wide ones, at the end."""
+    return (
+        *_RUN_COLUMNS[:4],
+        *(column for column in more if not column.wide),
+        *_RUN_COLUMNS[4:],
+        *(column for column in more if column.wide),
+    )
+
+
+_RUN_COLUMNS = (
     Column("Phase", ".status.phase", "Where the run is."),
     Column("Progress", ".status.progress.percent", "Share of the steps done."),
     Column("Step", ".status.progress.display", "Steps done, of all."),
@@ -135,8 +147,30 @@ KINDS: tuple[Kind, ...] = (
         "It resumes from its last checkpoint whatever fails, and leaves a Hugging Face directory.",
         spec=TrainingJobSpec,
         status=TrainingJobStatus,
-        columns=RUN_COLUMNS,
+        columns=run_columns(),
         rules=(*NAME_RULES, not_from_itself("TrainingJob")),
+    ),
+    Kind(
+        kind="FineTune",
+        plural="finetunes",
+        short_names=("ft",),
+        description="FineTune teaches a model that exists, from rows of text, conversations or preferences: all of its "
+        "weights, an adapter (LoRA, QLoRA), or a student by its teacher's logits. It resumes from its last checkpoint "
+        "whatever fails, and leaves a Hugging Face directory, an adapter, or both.",
+        spec=FineTuneSpec,
+        status=FineTuneStatus,
+        columns=run_columns(
+            Column("Eval Loss", ".status.progress.evaluationLoss", "Loss on the evaluation rows (nats a token)."),
+            Column("Method", ".spec.method", "How it is taught.", wide=True),
+            Column("Before", ".status.evaluation.lossBefore", "The same before the first step.", wide=True),
+            Column("Trainable", ".status.trainable.share", "Share of the parameters that is trained.", wide=True),
+            Column("Memory", ".status.peakMemory", "Most that a rank has had at once.", wide=True),
+        ),
+        rules=(
+            *NAME_RULES,
+            not_from_itself("FineTune"),
+            not_from_itself("FineTune", field="distill.teacher", unless="!has(self.spec.distill)"),
+        ),
     ),
     Kind(
         kind="InferenceService",

@@ -6,7 +6,9 @@ from typing import Literal
 from pydantic import Field
 
 from lmforge_api.base import ApiModel, StatusModel
-from lmforge_api.common import ArtifactStatus, CheckpointStatus, InputStatus
+from lmforge_api.common import Ancestor, ArtifactStatus, CheckpointStatus, InputStatus
+from lmforge_api.finetune import FineTuneSpec
+from lmforge_api.finetune_results import Rows, TrainedAdapter
 from lmforge_api.trainingjob import TrainingJobSpec
 
 RUN_CONFIG_PATH = "/etc/lmforge/run.json"
@@ -57,29 +59,56 @@ class ProgressTarget(ApiModel):
     ca_path: str = Field("/etc/lmforge/ca.crt", description="Certificate of the endpoint's authority.")
 
 
-class TrainingRun(ApiModel):
-    """One attempt of a TrainingJob, as its pods see it."""
+class AttemptRun(ApiModel):
+    """One attempt of a run, as its pods see it."""
 
-    namespace: str = Field(description="Namespace of the TrainingJob.")
+    namespace: str = Field(description="Namespace of the object.")
     name: str = Field(description="Its name.")
     uid: str = Field("", description="Its UID.")
     attempt: int = Field(1, ge=1, description="Number of this attempt.")
     nodes: int = Field(1, ge=1, description="Pods of this attempt.")
     processes_per_node: int = Field(1, ge=1, description="Ranks in each pod.")
+    rendezvous: Rendezvous = Field(description="Where ranks meet.")
+    store: StorePaths = Field(description="Where to write.")
+    progress: ProgressTarget | None = Field(None, description="Where to report; nothing is posted without it.")
+    termination_log: str = Field(TERMINATION_LOG, description="Where last words go.")
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of this attempt."""
+        return self.nodes * self.processes_per_node
+
+
+class TrainingRun(AttemptRun):
+    """One attempt of a TrainingJob, as its pods see it."""
+
     data_parallel: int = Field(
         1, ge=1, description="Data-parallel size of this attempt (elastic runs may differ from the spec)."
     )
-    rendezvous: Rendezvous = Field(description="Where ranks meet.")
-    store: StorePaths = Field(description="Where to write.")
     dataset_path: str = Field(description="URI of the training text, resolved: file:///mnt/pvc/<claim>/<path>, s3://…")
     evaluation_path: str | None = Field(
         None, description="URI of the evaluation text, resolved, when the spec names one."
     )
     tokenizer_path: str | None = Field(None, description="URI of an existing tokenizer, resolved.")
     model_path: str | None = Field(None, description="URI of the model to go on from, resolved.")
-    progress: ProgressTarget | None = Field(None, description="Where to report; nothing is posted without it.")
-    termination_log: str = Field(TERMINATION_LOG, description="Where last words go.")
     spec: TrainingJobSpec = Field(description="The TrainingJob's spec.")
+
+
+class FineTuneRun(AttemptRun):
+    """One attempt of a FineTune, as its pods see it. Its ranks are data-parallel all of them."""
+
+    model_path: str = Field(description="URI of the model to teach, resolved: file:///mnt/pvc/<claim>/<path>, hf://…")
+    dataset_path: str = Field(description="URI of the rows, resolved.")
+    evaluation_path: str | None = Field(
+        None, description="URI of the evaluation rows, resolved, when the spec names any."
+    )
+    teacher_path: str | None = Field(None, description="URI of the teacher, resolved (method distill).")
+    inputs: list[InputStatus] = Field(
+        [],
+        description="The inputs as people know them, for the model card: model, dataset, evaluation, teacher, with source, uri (pvc://claim/path) and, of another object's artifact, digest.",
+    )
+    lineage: list[Ancestor] = Field([], description="What the inputs were made from, for the model card.")
+    spec: FineTuneSpec = Field(description="The FineTune's spec.")
 
 
 class EvaluationResult(StatusModel):
@@ -88,6 +117,24 @@ class EvaluationResult(StatusModel):
     step: int = Field(description="Step it was made after.")
     loss: float = Field(description="Mean over tokens, in nats.")
     perplexity: float = Field(description="exp(loss).")
+
+
+class FineTuneFigures(StatusModel):
+    """What a FineTune's report says besides. What isn't said keeps the value that it has in status."""
+
+    evaluation_before: EvaluationResult | None = Field(
+        None, description="The model before the first step (step 0). Later ones are in ProgressReport.evaluation."
+    )
+    trainable_parameters: int | None = Field(None, ge=0, description="Parameters that are trained.")
+    parameters: int | None = Field(None, ge=0, description="Parameters in all, the trained ones among them.")
+    epoch: float | None = Field(None, ge=0, description="Times that all rows have been seen.")
+    peak_memory_bytes: int | None = Field(
+        None, ge=0, description="Most that any rank has had: allocated on its accelerator, or on CPU resident."
+    )
+    rows: Rows | None = Field(None, description="What became of the dataset's rows, once known.")
+    adapter: TrainedAdapter | None = Field(
+        None, description="The adapter, once written. ProgressReport.artifact comes with it: merged, or the same."
+    )
 
 
 class ProgressReport(StatusModel):
@@ -110,6 +157,7 @@ class ProgressReport(StatusModel):
     inputs: list[InputStatus] = Field([], description="Digests of the inputs, once known.")
     artifact: ArtifactStatus | None = Field(None, description="The artifact, once written.")
     derived: dict[str, str] = Field({}, description="What was derived: parameters, vocabulary size, training tokens…")
+    fine_tune: FineTuneFigures | None = Field(None, description="What a FineTune says besides.")
     message: str = Field(
         "",
         max_length=1000,

@@ -20,6 +20,29 @@ def _only(architectures: list[str], field: str, *, unless: str | None = None) ->
     )
 
 
+def heads_share_the_width(*, unless: str = "false") -> Rule:
+    """hiddenSize is a multiple of heads, where the model has any."""
+    return Rule(
+        cel=f"{unless} || self.hiddenSize % self.heads == 0",
+        message="hiddenSize {self.hiddenSize} is not a multiple of heads {self.heads}: "
+        "write {(self.hiddenSize / self.heads + 1) * self.heads}, or a number of heads that divides it",
+        path=".hiddenSize",
+    )
+
+
+KV_HEADS_SHARE_HEADS = Rule(
+    cel="!has(self.kvHeads) || self.heads % self.kvHeads == 0",
+    message="heads {self.heads} is not a multiple of kvHeads {self.kvHeads}: "
+    "each key/value head serves as many query heads; write a kvHeads that divides heads",
+    path=".kvHeads",
+)
+NO_TEXT = Rule(
+    cel="!has(self.from) || self.from.kind != 'Dataset'",
+    message="a model can't come from a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
+    path=".from.kind",
+)
+
+
 class ModelInit(ApiModel):
     """A new model, its weights drawn from the seed."""
 
@@ -30,24 +53,14 @@ class ModelInit(ApiModel):
         _only(["ngram"], "order"),
         _only(["gpt2", "lstm"], "dropout", unless="self.dropout == 0.0"),
         _only(["llama"], "ropeTheta", unless="self.ropeTheta == 10000.0"),
-        Rule(
-            cel=f"!({_TRANSFORMER}) || self.hiddenSize % self.heads == 0",
-            message="hiddenSize {self.hiddenSize} is not a multiple of heads {self.heads}: "
-            "write {(self.hiddenSize / self.heads + 1) * self.heads}, or a number of heads that divides it",
-            path=".hiddenSize",
-        ),
+        heads_share_the_width(unless=f"!({_TRANSFORMER})"),
         Rule(
             cel="self.architecture != 'llama' || self.hiddenSize % self.heads != 0 || self.hiddenSize / self.heads % 2 == 0",
             message="hiddenSize / heads is {self.hiddenSize / self.heads}, but llama's rotary positions turn pairs: "
             "write sizes that make it even",
             path=".hiddenSize",
         ),
-        Rule(
-            cel="!has(self.kvHeads) || self.heads % self.kvHeads == 0",
-            message="heads {self.heads} is not a multiple of kvHeads {self.kvHeads}: "
-            "each key/value head serves as many query heads; write a kvHeads that divides heads",
-            path=".kvHeads",
-        ),
+        KV_HEADS_SHARE_HEADS,
         Rule(
             cel="!has(self.positionEncoding) || self.positionEncoding != 'sinusoidal' || self.hiddenSize % 2 == 0",
             message="sinusoidal positions are pairs of a sine and a cosine: write an even hiddenSize, not {self.hiddenSize}",
@@ -88,15 +101,29 @@ class ModelSource(ApiModel):
             cel="(has(self.init) ? 1 : 0) + (has(self.from) ? 1 : 0) + (has(self.uri) ? 1 : 0) == 1",
             message="model needs exactly one of init (a new model), from (another object's artifact) or uri (a Hugging Face directory)",
         ),
-        Rule(
-            cel="!has(self.from) || self.from.kind != 'Dataset'",
-            message="model.from can't be a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
-            path=".from.kind",
-        ),
+        NO_TEXT,
     )
     init: ModelInit | None = Field(None, description="A new model of this shape.")
     from_: ObjectRef | None = Field(None, alias="from", description="Go on from the artifact of this object.")
     uri: Uri | None = Field(None, description="Go on from this Hugging Face directory (config.json and safetensors).")
+
+
+class ModelReference(ApiModel):
+    """A model that exists."""
+
+    cel_rules = (
+        Rule(
+            cel="has(self.from) != has(self.uri)",
+            message="a model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory)",
+        ),
+        NO_TEXT,
+    )
+    from_: ObjectRef | None = Field(None, alias="from", description="The artifact of this object, once it is ready.")
+    uri: Uri | None = Field(None, description="This Hugging Face directory (config.json, safetensors, tokenizer).")
+    trust_remote_code: bool = Field(
+        False,
+        description="Run the Python code that comes with the model. Architectures that transformers doesn't know need it; it can do whatever the pod can.",
+    )
 
 
 class TokenizerTraining(ApiModel):
@@ -119,8 +146,8 @@ class TokenizerSource(ApiModel):
     uri: Uri | None = Field(None, description="Directory with tokenizer.json, e.g. of a model.")
 
 
-class TextSource(ApiModel):
-    """Text to read."""
+class FileSource(ApiModel):
+    """Files to read, or the object that wrote them."""
 
     cel_rules = (
         Rule(
@@ -138,6 +165,11 @@ class TextSource(ApiModel):
         description="A file, a directory (read recursively) or a glob of text, jsonl, csv or parquet files.",
     )
     from_: ObjectRef | None = Field(None, alias="from", description="A Dataset, used once it is ready.")
+
+
+class TextSource(FileSource):
+    """Text to read."""
+
     format: Literal["auto", "text", "jsonl", "csv", "parquet"] = Field(
         "auto",
         description="Format of the files; auto goes by their names (.jsonl, .csv, .parquet, anything else is text).",

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from lmforge_api.base import ApiModel, Rule
-from lmforge_api.common import FailurePolicy, PodTemplate, Resources, RunStatus, Scheduling
+from lmforge_api.common import RunFields, RunStatus
 from lmforge_api.sources import (
     DatasetSource,
     ModelInit,
@@ -14,6 +14,7 @@ from lmforge_api.sources import (
     TokenizerSource,
     TokenizerTraining,
 )
+from lmforge_api.training import AdamW, Batch, Checkpoints, Decay, Elastic, EvaluationPlan, Precision
 from lmforge_api.trainingjob_rules import RULES
 
 __all__ = [
@@ -80,72 +81,36 @@ class Zero(ApiModel):
     contiguous_gradients: bool = Field(True, description="Copy gradients into one buffer as they are made.")
 
 
-class Batch(ApiModel):
-    """Samples a step. Accumulation steps are derived: global / (micro × data)."""
-
-    global_: int = Field(
-        8, alias="global", ge=1, le=1_000_000, description="Samples in one optimizer step, over all ranks."
-    )
-    micro: int = Field(1, ge=1, le=65536, description="Samples that one rank takes through the model at once.")
-
-
-class Optimizer(ApiModel):
+class Optimizer(AdamW):
     """AdamW (arXiv:1711.05101). Weight decay applies to matrices only."""
 
     learning_rate: float = Field(3e-4, gt=0, le=10, description="Peak learning rate.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
-    beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the second moment.")
-    epsilon: float = Field(1e-8, gt=0, le=1, description="Added to the denominator.")
-    weight_decay: float = Field(0.1, ge=0, le=10, description="Decoupled weight decay.")
-    gradient_clipping: float = Field(1.0, ge=0, description="Largest global norm of the gradients; 0 turns it off.")
 
 
-class Schedule(ApiModel):
+class Schedule(Decay):
     """Learning rate over steps: linear warm-up, then decay to a minimum."""
 
-    kind: Literal["cosine", "linear", "constant"] = Field("cosine", description="Shape after the warm-up.")
     warmup_steps: int = Field(0, ge=0, description="Steps from zero to the peak.")
-    minimum_ratio: float = Field(0.1, ge=0, le=1, description="Learning rate at the last step, as a share of the peak.")
 
 
-class Checkpointing(ApiModel):
+class Checkpointing(Checkpoints):
     """How much work a failure can cost, and how many checkpoints are kept."""
 
-    every_steps: int = Field(100, ge=1, description="Steps between checkpoints: the most that is ever repeated.")
-    keep: int = Field(2, ge=1, le=1000, description="Newest checkpoints that stay in the store.")
     async_: bool = Field(True, alias="async", description="Write in the background while training goes on.")
 
 
-class Evaluation(ApiModel):
+class Evaluation(EvaluationPlan):
     """Loss on text that is not trained on."""
 
-    every_steps: int = Field(
-        100, ge=1, description="Steps between evaluations; one is always made after the last step."
-    )
     dataset: TextSource | None = Field(
         None, description="Text to evaluate on. Default: a part of the training text is held out."
     )
     holdout: float = Field(
         0.02, gt=0, le=0.5, description="Share of the training documents held out when no dataset is named."
     )
-    samples: int = Field(64, ge=1, le=1_000_000, description="Sequences to evaluate on, at most.")
 
 
-class Elastic(ApiModel):
-    """Take the nodes there are: data parallelism shrinks and grows, tensor and pipeline stay."""
-
-    cel_rules = (
-        Rule(
-            cel="self.minNodes <= self.maxNodes",
-            message="elastic.minNodes {self.minNodes} is larger than elastic.maxNodes {self.maxNodes}: swap them",
-            path=".minNodes",
-        ),
-    )
-    min_nodes: int = Field(1, ge=1, description="Fewest pods to go on with.")
-    max_nodes: int = Field(ge=1, description="Most pods to use.")
-
-
-class TrainingJobSpec(ApiModel):
+class TrainingJobSpec(RunFields):
     """What to train, on what, how, and with which resources."""
 
     immutable_fields = (
@@ -168,9 +133,7 @@ class TrainingJobSpec(ApiModel):
         default_factory=Zero,
         description="DeepSpeed ZeRO: what data-parallel ranks share out among themselves to save memory (arXiv:1910.02054). Stages 2 and 3 need parallelism.pipeline: 1.",
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "bf16", description="Arithmetic of the model; fp16 scales its loss dynamically."
-    )
+    precision: Precision = Field("bf16", description="Arithmetic of the model; fp16 scales its loss dynamically.")
     batch: Batch = Field(
         default_factory=Batch,
         description="Samples a step. Each rank accumulates gradients over global / (micro × parallelism.data) micro batches.",
@@ -184,7 +147,6 @@ class TrainingJobSpec(ApiModel):
     activation_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass to save memory."
     )
-    resources: Resources = Field(default_factory=Resources, description="What each pod asks for.")
     nodes: int = Field(1, ge=1, le=16384, description="Pods, one a node; each runs processesPerNode ranks.")
     processes_per_node: int | None = Field(
         None,
@@ -196,16 +158,6 @@ class TrainingJobSpec(ApiModel):
         None,
         description="Go on with the nodes there are: after a failure the next attempt takes between minNodes and maxNodes. Data parallelism shrinks and grows with them, tensor and pipeline stay.",
     )
-    failure_policy: FailurePolicy = Field(default_factory=FailurePolicy, description="Restarts, hangs and exceptions.")
-    suspend: bool = Field(False, description="Save a checkpoint and free the pods; false goes on from there.")
-    active_deadline_seconds: int | None = Field(
-        None, ge=1, description="Longest time that the run may take in all, while not suspended."
-    )
-    ttl_seconds_after_finished: int | None = Field(
-        None, ge=0, description="Delete the object so long after its end. The artifact stays."
-    )
-    scheduling: Scheduling = Field(default_factory=Scheduling, description="Queueing and placement.")
-    template: PodTemplate = Field(default_factory=PodTemplate, description="Overrides for the pods.")
 
 
 class TrainingJobStatus(RunStatus):

@@ -5,6 +5,7 @@ What settles the most cases stands first: the API server checks all rules at eve
 """
 
 from lmforge_api.base import Rule
+from lmforge_api.training import FP16_NEEDS_AN_ACCELERATOR, NODES_WITHIN_ELASTIC
 
 _D, _T, _P = "self.parallelism.data", "self.parallelism.tensor", "self.parallelism.pipeline"
 _WORLD = f"{_D} * {_T} * {_P}"
@@ -155,11 +156,7 @@ _ENGINE_RULES = (
         f"parallelism.pipeline {{{_P}}}, not {{{_INIT}.layers}}",
         path=".parallelism.pipeline",
     ),
-    Rule(
-        f"self.precision != 'fp16' || {_ACCELERATOR}",
-        "precision fp16 needs an accelerator: write bf16 (or fp32) to train on CPU",
-        path=".precision",
-    ),
+    FP16_NEEDS_AN_ACCELERATOR,
 )
 
 
@@ -189,12 +186,7 @@ def _elastic_end(field: str) -> tuple[Rule, ...]:
 
 
 _ELASTIC_RULES = (
-    Rule(
-        "!has(self.elastic) || (self.elastic.minNodes <= self.nodes && self.nodes <= self.elastic.maxNodes)",
-        "nodes {self.nodes} is not between elastic.minNodes {self.elastic.minNodes} and elastic.maxNodes "
-        "{self.elastic.maxNodes}: nodes is what an elastic run aims for",
-        path=".nodes",
-    ),
+    NODES_WITHIN_ELASTIC,
     *_elastic_end("minNodes"),
     *_elastic_end("maxNodes"),
 )

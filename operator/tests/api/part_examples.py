@@ -24,7 +24,7 @@ MODEL = (
     Refused(
         "a model from a Dataset",
         {"model": {"init": None, "from": {"kind": "Dataset", "name": "corpus"}}},
-        "model.from can't be a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
+        "a model can't come from a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
         "model.from.kind",
     ),
     Refused(

@@ -54,7 +54,7 @@ MODEL = (
     Refused(
         "a Dataset as a model",
         {"model": {"uri": None, "from": {"kind": "Dataset", "name": "corpus"}}},
-        "model.from can't be a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
+        "a model can't come from a Dataset, which holds text: name a TrainingJob, FineTune or QuantizeJob",
         "model.from.kind",
     ),
     Refused("a bucket", _uri("s3://bucket/model"), _SCHEMES, "model.uri"),
