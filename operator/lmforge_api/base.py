@@ -1,6 +1,7 @@
 """What every model of the API shares: camelCase on the wire, snake_case in Python, and CEL rules next to the fields."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -88,6 +89,12 @@ def _said(value: object) -> object:
         kept = ((key, _said(item)) for key, item in value.items())
         return {key: item for key, item in kept if item not in ("", [], {})}
     return [_said(item) for item in value] if isinstance(value, list) else value
+
+
+def listed(names: Sequence[str]) -> str:
+    """As in a sentence: a, b and c."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def keyed_by(key: str) -> JsonDict:

@@ -278,6 +278,10 @@ class ModelShape(StatusModel):
     context_length: int = Field(description="Most tokens of prompt and answer together.")
 
 
+ADAPTER_FORMAT = "PEFT"
+"""`ArtifactStatus.format` of an adapter (adapter_config.json, adapter_model.safetensors), which is no whole model."""
+
+
 class ArtifactStatus(StatusModel):
     """What the run has left."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lmforge_api.base import ApiModel, Rule
+from lmforge_api.base import ApiModel, Rule, listed
 from lmforge_api.sources import FileSource
 
 RowFormat = Literal["auto", "text", "prompt-completion", "chat", "preference"]
@@ -86,7 +86,7 @@ def _needless() -> Iterator[Rule]:
             formats = [each for each, names in known.items() if field in names]
             yield Rule(
                 cel=f"!has(self.{part}.{field}) || self.format in {['auto', *formats]}",
-                message=f"dataset.{part}.{field} is for format {' and '.join(formats)}: leave it out with format {{self.format}}",
+                message=f"dataset.{part}.{field} is for format {listed(formats)}: leave it out with format {{self.format}}",
                 path=f".{part}.{field}",
             )
 

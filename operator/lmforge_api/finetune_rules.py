@@ -5,7 +5,7 @@ Rules inside one part stand next to its fields. Each sentence says what is wrong
 
 from collections.abc import Iterator
 
-from lmforge_api.base import Rule
+from lmforge_api.base import Rule, listed
 from lmforge_api.training import FP16_NEEDS_AN_ACCELERATOR
 
 _NODES = "self.distributed.nodes"
@@ -21,7 +21,7 @@ def _only_with(part: str, *methods: str, remedy: str) -> Rule:
     """The part is for these methods alone."""
     return Rule(
         f"!has(self.{part}) || self.method in {list(methods)}",
-        f"{part} is for method {' and '.join(methods)}: leave it out with method {{self.method}}, or {remedy}",
+        f"{part} is for method {listed(methods)}: leave it out with method {{self.method}}, or {remedy}",
         path=f".{part}",
     )
 

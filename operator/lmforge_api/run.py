@@ -143,7 +143,7 @@ class ProgressReport(StatusModel):
     attempt: int = Field(ge=1, description="Attempt that says this; reports of an older one are ignored.")
     stage: Stage = Field("Starting", description="What the workload is at.")
     step: int = Field(0, ge=0, description="Last finished optimizer step.")
-    steps: int = Field(0, ge=0, description="Steps in all.")
+    steps: int = Field(0, ge=0, description="Steps in all, once known; after early stopping as many as have been made.")
     start_step: int = Field(0, ge=0, description="Step of the checkpoint that it resumed from.")
     loss: float | None = Field(None, description="Training loss of the last step (nats a token).")
     learning_rate: float | None = Field(None, description="Learning rate of the last step.")

@@ -1,6 +1,6 @@
 """What a run starts from: a model, text, a tokenizer."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -149,7 +149,7 @@ class TokenizerSource(ApiModel):
 class FileSource(ApiModel):
     """Files to read, or the object that wrote them."""
 
-    cel_rules = (
+    cel_rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel="(has(self.from) ? 1 : 0) + (has(self.uri) ? 1 : 0) == 1",
             message="a dataset needs exactly one of uri (files) or from (a Dataset)",

@@ -16,6 +16,7 @@ class Images(ApiModel):
     """Images of the workloads, one a stage."""
 
     train: str = Field("lmforge-train:latest", min_length=1, description="Image of TrainingJob's pods.")
+    finetune: str = Field("lmforge-finetune:latest", min_length=1, description="Image of FineTune's pods.")
     vllm: str = Field("lmforge-vllm:latest", min_length=1, description="Image of replicas with engine vllm.")
     vllm_cuda: str = Field("lmforge-vllm-cuda:latest", min_length=1, description="The same with an accelerator.")
     llamacpp: str = Field("lmforge-llamacpp:latest", min_length=1, description="The same with engine llamacpp.")

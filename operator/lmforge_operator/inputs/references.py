@@ -1,11 +1,14 @@
 """References between objects: what another object has made, or why it has nothing yet."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lmforge_api.common import Ancestor, InputStatus, ModelShape, ObjectRef
+from lmforge_api.common import ADAPTER_FORMAT, Ancestor, InputStatus, ModelShape, ObjectRef
 from lmforge_operator.inputs.uris import claims_of
+
+Artifact = Mapping[str, Any]
+"""status.artifact, or another field of a status that is like it."""
 
 Lookup = Callable[[str, str], dict[str, Any] | None]
 """(kind, name) of the same namespace -> the object, as far as it exists."""
@@ -28,15 +31,44 @@ class Resolved:
 
 
 def resolve(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Resolved:
-    """Where an input given by `from` or by `uri` is."""
+    """Where a whole model or a dataset given by `from` or by `uri` is."""
     if reference is None:
         return Resolved(uri=uri or "")
+    return _made(reference, lookup, "artifact", unfit=_no_whole_model)
+
+
+def resolve_adapter(reference: ObjectRef | None, uri: str | None, lookup: Lookup) -> Resolved:
+    """Where an adapter given by `from` (a FineTune) or by `uri` is."""
+    if reference is None:
+        return Resolved(uri=uri or "")
+    return _made(reference, lookup, "adapter", unfit=_no_adapter)
+
+
+def _no_whole_model(artifact: Artifact) -> str:
+    if artifact.get("format") != ADAPTER_FORMAT:
+        return ""
+    return (
+        "it has left an adapter and no whole model: serve the model that it was trained on, with adapters[].from, or "
+        "name a FineTune with output.merge: true"
+    )
+
+
+def _no_adapter(artifact: Artifact) -> str:
+    if artifact:
+        return ""
+    return "it has trained a whole model and no adapter: name it in model.from, or a FineTune with method lora or qlora"
+
+
+def _made(reference: ObjectRef, lookup: Lookup, field: str, *, unfit: Callable[[Artifact], str]) -> Resolved:
+    """What the object has in this field of its status once it has succeeded; `unfit` says why that is of no use."""
     label = f"{reference.kind} {reference.name}"
     found = lookup(reference.kind, reference.name)
     if found is None:
         return Resolved(waiting_for=f"{label}: it does not exist in this namespace")
     status = found.get("status") or {}
-    artifact = status.get("artifact") or {}
+    artifact = status.get(field) or {}
+    if status.get("phase") == "Succeeded" and (why := unfit(artifact)):
+        return Resolved(waiting_for=f"{label}: {why}")
     if status.get("phase") == "Succeeded" and artifact.get("uri"):
         return Resolved(
             uri=artifact["uri"],

@@ -26,16 +26,18 @@ def _heard(run: Run, status: RunStatus, attempt: Attempt, report: ProgressReport
     updated = rfc3339(moment) if moment else status.progress.updated_at or rfc3339(run.now)
     attempt = attempt.model_copy(update={"step": max(report.step, attempt.step), "start_step": report.start_step})
     before = [_no_less_than(each, report.start_step) for each in status.attempts[:-1]]
-    return status.model_copy(
+    steps = report.steps or run.spec.steps or 0
+    status = status.model_copy(
         update={
             "attempts": [*before, attempt],
-            "progress": progress_of(report, steps=report.steps or run.spec.steps, updated_at=updated),
+            "progress": progress_of(report, steps=steps, updated_at=updated),
             "checkpoint": report.checkpoint or status.checkpoint,
             "inputs": [_pinned(run, found) for found in report.inputs] or status.inputs,
             "artifact": report.artifact or status.artifact,
             "derived": {**status.derived, **report.derived},
         }
     )
+    return run.own.heard(status, report)
 
 
 def _no_less_than(former: Attempt, start_step: int) -> Attempt:
@@ -45,8 +47,8 @@ def _no_less_than(former: Attempt, start_step: int) -> Attempt:
 
 def _pinned(run: Run, found: InputStatus) -> InputStatus:
     """An input with its digest, under the URI that people know it by (the pod sees a mount)."""
-    known = run.sources.get(found.name)
-    return known.model_copy(update={"digest": found.digest}) if known else found
+    known = run.inputs.found.get(found.name)
+    return known.model_copy(update={"digest": found.digest or known.digest}) if known else found
 
 
 def _explained(run: Run, attempt: Attempt) -> Attempt:

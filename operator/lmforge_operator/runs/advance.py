@@ -105,6 +105,7 @@ def _start(run: Run, status: RunStatus) -> Decision:
         update={
             "attempts": [*status.attempts, attempt][-KEPT_ATTEMPTS:],
             "nodes": attempt.nodes,
+            "lineage": list(run.inputs.lineage) or status.lineage,
             "restarts": sum(a.outcome in ("Failed", "Preempted") for a in status.attempts) if status.attempts else 0,
             "started_at": status.started_at or attempt.started_at,
             "finished_at": None,
@@ -147,11 +148,12 @@ def _suspended(run: Run, status: RunStatus) -> Decision:
 
 
 def _succeeded(run: Run, status: RunStatus) -> Decision:
-    steps = f"{status.progress.steps or run.spec.steps} steps"
-    loss = f" Evaluation loss {status.progress.evaluation_loss}." if status.progress.evaluation_loss else ""
-    where = f" The artifact is at {status.artifact.uri}." if status.artifact else ""
+    steps = status.progress.steps or run.spec.steps
+    finished = f"Finished {steps} steps." if steps else "Finished."
+    where = f"The artifact is at {status.artifact.uri}." if status.artifact else ""
+    message = " ".join(said for said in (finished, run.own.outcome(status), where) if said)
     done = status.model_copy(update={"finished_at": rfc3339(run.now)})
-    done = _phase(run, done, "Succeeded", Reason.COMPLETED, f"Finished {steps}.{loss}{where}")
+    done = _phase(run, done, "Succeeded", Reason.COMPLETED, message)
     return Decision(done, look_again=run.spec.ttl_seconds_after_finished)
 
 

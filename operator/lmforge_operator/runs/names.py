@@ -1,7 +1,10 @@
 """Names of a run's children: a function of the owner and the attempt, so that doing a thing twice does it once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from lmforge_api.kinds import KINDS
 from lmforge_operator import owner
 
 
@@ -26,3 +29,11 @@ class Owner(owner.Owner):
     def directory(self) -> str:
         """The run's own place in the store: not even a later object of the same name shares it."""
         return f"{self.kind.lower()}/{self.namespace}/{self.name}-{self.uid[:8]}"
+
+
+def owner_of(manifest: Mapping[str, Any]) -> Owner:
+    """The object as its children name it."""
+    meta = manifest["metadata"]
+    kind = next(kind for kind in KINDS if kind.kind == manifest["kind"])
+    place = (meta["namespace"], meta["name"], meta["uid"])
+    return Owner(kind.api_version, kind.kind, kind.plural, kind.short_names[0], *place)

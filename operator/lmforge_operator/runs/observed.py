@@ -1,13 +1,14 @@
 """What exists: a run's Jobs and pods, read once into frozen dataclasses. Everything after reads these."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from lmforge_api.run import ExitReport
+from lmforge_api.run import ExitReport, ProgressReport
+from lmforge_operator.inputs.references import Lookup
 from lmforge_operator.labels import ATTEMPT, COMPLETION_INDEX, TEMPLATE_HASH
 from lmforge_operator.pods.state import PodState, read_pod, timestamp
 
@@ -36,6 +37,20 @@ class JobSeen:
     failed_message: str = ""
     suspended: bool = False
     deleting: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """Everything that there is of a run, as it was read."""
+
+    now: datetime
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    pods: list[dict[str, Any]] = field(default_factory=list)
+    report: tuple[ProgressReport, datetime] | None = None
+    """The newest, and when it came."""
+    lookup: Lookup
+    has_claim: Callable[[str], bool]
+    lost_nodes: frozenset[str] = frozenset()
 
 
 def read_jobs(manifests: Iterable[Manifest]) -> dict[int, JobSeen]:

@@ -11,8 +11,8 @@ def progress_of(report: ProgressReport, *, steps: int, updated_at: str) -> Progr
     return Progress(
         step=report.step,
         steps=steps,
-        percent=f"{100 * report.step // max(steps, 1)}%",
-        display=f"{report.step}/{steps}",
+        percent=f"{100 * report.step // steps}%" if steps else "",
+        display=f"{report.step}/{steps}" if steps else "",
         loss="" if report.loss is None else f"{report.loss:.3g}" if report.loss < 1 else f"{report.loss:.2f}",
         evaluation_loss="" if evaluation is None else f"{evaluation.loss:.4f}",
         perplexity="" if evaluation is None else f"{evaluation.perplexity:.2f}",

@@ -1,12 +1,13 @@
 """A run as one reconcile sees it, and what the reconcile decides. Pure data."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from lmforge_api.common import Attempt, FailurePolicy, InputStatus, RunStatus
+from lmforge_api.common import Attempt, FailurePolicy, RunStatus
 from lmforge_api.run import ProgressReport
+from lmforge_operator.inputs.gather import NO_INPUTS, Inputs
 from lmforge_operator.pods.state import timestamp
 from lmforge_operator.runs.observed import JobSeen, PodSeen
 
@@ -19,7 +20,7 @@ class RunSpec(Protocol):
     @property
     def nodes(self) -> int: ...
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int | None: ...
     @property
     def failure_policy(self) -> FailurePolicy: ...
     @property
@@ -28,16 +29,26 @@ class RunSpec(Protocol):
     def ttl_seconds_after_finished(self) -> int | None: ...
 
 
+def _nothing_more(status: RunStatus, report: ProgressReport) -> RunStatus:
+    return status
+
+
+def _evaluation_loss(status: RunStatus) -> str:
+    loss = status.progress.evaluation_loss
+    return f"Evaluation loss {loss}." if loss else ""
+
+
 @dataclass(frozen=True)
-class Inputs:
-    """Whether what the run reads is there; `waiting_for` is the sentence for when it isn't."""
+class Own:
+    """What a kind of run adds to the life that all of them have."""
 
-    waiting_for: str = ""
+    heard: Callable[[RunStatus, ProgressReport], RunStatus] = _nothing_more
+    """Takes what only this kind's reports say into its status."""
+    outcome: Callable[[RunStatus], str] = _evaluation_loss
+    """What a success has come to, in a sentence."""
 
-    @property
-    def ready(self) -> bool:
-        """Nothing is waited for."""
-        return not self.waiting_for
+
+NOTHING_MORE = Own()
 
 
 @dataclass(frozen=True)
@@ -53,9 +64,8 @@ class Run:
     pods: tuple[PodSeen, ...] = ()
     report: ProgressReport | None = None
     reported_at: datetime | None = None
-    inputs: Inputs = Inputs()
-    sources: Mapping[str, InputStatus] = field(default_factory=dict)
-    """By the name of each input: where the spec says it comes from, and its URI."""
+    inputs: Inputs = NO_INPUTS
+    own: Own = NOTHING_MORE
     lost_nodes: frozenset[str] = frozenset()
     """Nodes of this run's pods that don't answer; looked up only where that would explain an end."""
     nodes_that_fit: tuple[int, ...] = ()

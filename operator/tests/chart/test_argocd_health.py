@@ -7,7 +7,7 @@ import pytest
 from lupa import LuaRuntime
 
 from lmforge_api.base import GROUP
-from lmforge_api.common import Condition, Progress, RunPhase
+from lmforge_api.common import Condition, Progress, RunPhase, RunStatus
 from lmforge_api.inferenceservice import InferenceServiceStatus, ServicePhase
 from lmforge_api.kinds import KINDS
 from lmforge_api.trainingjob import TrainingJobStatus
@@ -17,13 +17,19 @@ SCRIPTS = Path(__file__).resolve().parents[3] / "charts/lmforge/files/argocd"
 Verdict = tuple[str, str]
 
 
+def script_of(kind: str) -> str:
+    """The script that the chart gives this kind."""
+    (found,) = (each for each in KINDS if each.kind == kind)
+    return "run.lua" if issubclass(found.status, RunStatus) else "service.lua"
+
+
 def health(status: dict[str, Any] | None, *, generation: int = 1, kind: str = "TrainingJob") -> Verdict:
     lua = LuaRuntime(unpack_returned_tuples=True)
     manifest: dict[str, Any] = {"kind": kind, "metadata": {"name": "tiny", "generation": generation}, "spec": {}}
     if status is not None:
         manifest["status"] = status
     lua.globals()["obj"] = lua.table_from(manifest, recursive=True)
-    result = lua.execute((SCRIPTS / f"{GROUP}_{kind}.lua").read_text())
+    result = lua.execute((SCRIPTS / script_of(kind)).read_text())
     return str(result["status"]), str(result["message"])
 
 
@@ -32,8 +38,11 @@ def status(phase: RunPhase, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_every_kind_has_a_script(kind: Any) -> None:
+def test_every_kind_has_a_script(kind: Any, render: Any) -> None:
     assert health(None, kind=kind.kind) == ("Progressing", "The operator has not looked at it yet.")
+    given = render({"argocd": {"healthChecks": True}})["ConfigMap", "lmforge-argocd"]["data"]
+    script = (SCRIPTS / script_of(kind.kind)).read_text()
+    assert given[f"resource.customizations.health.{GROUP}_{kind.kind}"].strip() == script.strip()
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_life(site: Site, older_chart: Path) -> None:
     site.kubectl("delete", "namespace", SYSTEM, "--timeout=60s")
 
     # Installed again, over the definitions and the store that stayed
-    assert "with them ALL TrainingJobs" in site.upgrade(*STORE, "--set", "crds.keep=false")
+    assert "with them ALL objects of its kinds" in site.upgrade(*STORE, "--set", "crds.keep=false")
     site.run_a_job()
 
     # Uninstalled with everything: only the store stays, and nothing gets stuck

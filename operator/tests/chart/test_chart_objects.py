@@ -179,6 +179,8 @@ def test_the_operator_may_do_what_it_does_and_no_more(render: Any, api_server: A
         ("get", "nodes"),
         ("update", "leases.coordination.k8s.io/lmforge-operator"),
         ("list", "inferenceservices.lmforge.dev"),
+        ("list", "finetunes.lmforge.dev"),
+        ("patch", "finetunes.lmforge.dev:status"),
         ("patch", "deployments.apps"),
         ("create", "rolebindings.rbac.authorization.k8s.io"),
     ]
@@ -187,6 +189,7 @@ def test_the_operator_may_do_what_it_does_and_no_more(render: Any, api_server: A
         ("list", "secrets"),
         ("update", "trainingjobs.lmforge.dev"),
         ("patch", "trainingjobs.lmforge.dev"),
+        ("patch", "finetunes.lmforge.dev"),
         ("delete", "persistentvolumeclaims"),
         ("delete", "pods"),
         ("create", "pods"),

@@ -7,9 +7,10 @@ from typing import Any
 from lmforge_api.common import ArtifactStatus, Attempt, CheckpointStatus
 from lmforge_api.run import ExitReport, ProgressReport
 from lmforge_api.trainingjob import TrainingJobSpec, TrainingJobStatus
+from lmforge_operator.inputs.gather import Inputs
 from lmforge_operator.runs.advance import advance
-from lmforge_operator.runs.observed import JobSeen, PodSeen
-from lmforge_operator.runs.run import Decision, Inputs, Run, rfc3339
+from lmforge_operator.runs.observed import JobSeen, PodSeen, Seen
+from lmforge_operator.runs.run import Decision, Run, rfc3339
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHECKPOINT_EVERY = 50
@@ -122,3 +123,15 @@ def run(*, now: float = 30, generation: int = 1, **changes: Any) -> Run:
 def decide(**changes: Any) -> Decision:
     """The decision for such a run."""
     return advance(run(**changes))
+
+
+def seen(**changes: Any) -> Seen:
+    """Nothing yet of a run, whose claims are all there, beside these other objects by kind and name."""
+    others: dict[tuple[str, str], dict[str, Any]] = changes.pop("others", {})
+    given = {
+        "now": at(0),
+        "lookup": lambda kind, name: others.get((kind, name)),
+        "has_claim": lambda claim: True,
+        **changes,
+    }
+    return Seen(**given)

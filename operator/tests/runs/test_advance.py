@@ -3,9 +3,10 @@
 import pytest
 
 from lmforge_api.common import InputStatus
+from lmforge_operator.inputs.gather import Inputs
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs.advance import advance
-from lmforge_operator.runs.run import Inputs, rfc3339
+from lmforge_operator.runs.run import rfc3339
 from tests.runs.builders import (
     artifact,
     at,
@@ -296,9 +297,10 @@ def test_a_job_deleted_by_somebody_ends_the_attempt_but_not_before_the_watch_can
 
 
 def test_inputs_are_pinned_under_the_uri_that_people_know() -> None:
-    sources = {"dataset": InputStatus(name="dataset", source="Dataset/docs", uri="pvc://corpus/docs")}
+    found = {"dataset": InputStatus(name="dataset", source="Dataset/docs", uri="pvc://corpus/docs")}
     heard = report(step=1, inputs=[{"name": "dataset", "uri": "file:///mnt/pvc/corpus/docs", "digest": "sha256:ab"}])
-    decided = decide(status=status(attempt()), jobs={1: job()}, pods=TWO_AT_WORK, report=heard, sources=sources).status
+    inputs = Inputs(found=found)
+    decided = decide(status=status(attempt()), jobs={1: job()}, pods=TWO_AT_WORK, report=heard, inputs=inputs).status
     assert decided.inputs == [
         InputStatus(name="dataset", source="Dataset/docs", uri="pvc://corpus/docs", digest="sha256:ab")
     ]

@@ -13,7 +13,7 @@ from lmforge_operator.kinds.trainingjob.observe import Training, observe
 from lmforge_operator.runs import launch as objects
 from lmforge_operator.runs.launch import Launch
 from lmforge_operator.settings import Settings
-from tests.runs.builders import at, attempt, spec
+from tests.runs.builders import attempt, seen, spec
 
 JOB = {"metadata": {"name": "tiny-tj-2", "uid": "job-uid"}}
 REPORTS = {"reports": {"serviceUrl": "https://lmforge-reports.lmforge-system.svc:8443"}}
@@ -22,19 +22,11 @@ REPORTS = {"reports": {"serviceUrl": "https://lmforge-reports.lmforge-system.svc
 def training(**changes: Any) -> Training:
     """A TrainingJob named tiny in namespace ml."""
     manifest = {
+        "kind": "TrainingJob",
         "metadata": {"name": "tiny", "namespace": "ml", "uid": "12345678-aaaa", "generation": 1},
         "spec": spec(**changes).wire(),
     }
-    return observe(
-        manifest,
-        jobs=[],
-        pods=[],
-        report=None,
-        lookup=lambda _kind, _name: None,
-        has_claim=lambda _: True,
-        image="train:1",
-        now=at(0),
-    )
+    return observe(manifest, seen(), image="train:1")
 
 
 def launched(settings: dict[str, Any] | None = None, **changes: Any) -> Launch:

@@ -18,7 +18,8 @@ Manifest = dict[str, Any]
 
 FROM_TONE = {"name": "tone", "from": {"kind": "FineTune", "name": "tone"}}
 LEGAL_URI = {"name": "legal", "uri": "pvc://models/legal"}
-DONE = {"status": {"phase": "Succeeded", "artifact": {"uri": "pvc://lmforge-store/tone", "digest": "sha256:aa"}}}
+DONE = {"status": {"phase": "Succeeded", "adapter": {"uri": "pvc://lmforge-store/tone", "digest": "sha256:aa"}}}
+WHOLE = {"status": {"phase": "Succeeded", "artifact": {"uri": "pvc://lmforge-store/tone", "format": "HuggingFace"}}}
 TONE = Adapter("tone", "finetune/tone", "pvc://lmforge-store/tone", "sha256:aa")
 LEGAL = Adapter("legal", "pvc://models/legal", "pvc://models/legal")
 PINNED = AdapterStatus(name="tone", source="finetune/tone", uri="pvc://lmforge-store/tone", digest="sha256:aa")
@@ -41,6 +42,11 @@ WAITING: dict[str, tuple[Manifest, Manifest | None, str]] = {
     "a running FineTune": (
         FROM_TONE, {"status": {"phase": "Running", "progress": {"percent": "40%"}}},
         "waits for FineTune tone: it is Running at 40%",
+    ),
+    "a FineTune of a whole model": (
+        FROM_TONE, WHOLE,
+        "waits for FineTune tone: it has trained a whole model and no adapter: name it in model.from, or a FineTune "
+        "with method lora or qlora",
     ),
     "a lost claim": (
         {"name": "legal", "uri": "pvc://lost/legal"}, None,

@@ -11,33 +11,18 @@ from lmforge_operator.engine.authority import authority
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kinds.trainingjob import desired
 from lmforge_operator.kinds.trainingjob.observe import observe
-from lmforge_operator.kube.resources import TRAINING_JOBS, Key
+from lmforge_operator.kube.resources import TRAINING_JOBS
 from lmforge_operator.runs.advance import advance
 from lmforge_operator.runs.carry_out import carry_out
-from lmforge_operator.runs.nodes import lost_nodes
+from lmforge_operator.runs.look import look
 
 Manifest = dict[str, Any]
 
 
 async def reconcile(context: Context, manifest: Manifest) -> float | None:
     """Bring one TrainingJob a step further; gives the seconds after which to look again."""
-    meta = manifest["metadata"]
-    pods = context.pods.owned_by(meta["uid"])
-
-    def lookup(kind: str, name: str) -> Manifest | None:
-        return context.objects.get(Key(kind, meta["namespace"], name))
-
-    training = observe(
-        manifest,
-        jobs=context.jobs.owned_by(meta["uid"]),
-        pods=pods,
-        report=context.reports.latest(meta["uid"]),
-        lookup=lookup,
-        has_claim=lambda claim: context.claims.get(meta["namespace"], claim) is not None,
-        image=context.settings.images.train,
-        now=context.now(),
-        lost_nodes=await lost_nodes(context, manifest, pods),
-    )
+    seen = await look(context, manifest)
+    training = observe(manifest, seen, image=context.settings.images.train)
     decision = advance(training.run)
     reports_ca = authority(context.settings.reports.ca_path)
     return await carry_out(

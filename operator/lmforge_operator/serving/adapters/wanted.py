@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_api.inferenceservice_adapters import Adapter as AdapterSpec
 from lmforge_api.inferenceservice_adapters import AdapterStatus
-from lmforge_operator.inputs.references import Lookup, missing_claims, resolve
+from lmforge_operator.inputs.references import Lookup, missing_claims, resolve_adapter
 from lmforge_operator.inputs.uris import claims_of, in_pod
 from lmforge_operator.settings import Store
 
@@ -40,7 +40,7 @@ def _find(
 ) -> Adapter:
     reference = adapter.from_
     source = f"{reference.kind.lower()}/{reference.name}" if reference else adapter.uri or ""
-    found = resolve(reference, adapter.uri, lookup)
+    found = resolve_adapter(reference, adapter.uri, lookup)
     waiting_for = found.waiting_for or _missing(found.uri, has_claim)
     if not waiting_for:
         return Adapter(adapter.name, source, found.uri, found.digest)

@@ -1,0 +1,1 @@
+"""FineTune: the story of the kind is in reconcile.py."""

@@ -1,0 +1,25 @@
+"""What there is of a run: its Jobs and pods, what they have reported, and what it refers to."""
+
+from typing import Any
+
+from lmforge_operator.engine.context import Context
+from lmforge_operator.kube.resources import Key
+from lmforge_operator.runs.nodes import lost_nodes
+from lmforge_operator.runs.observed import Seen
+
+Manifest = dict[str, Any]
+
+
+async def look(context: Context, manifest: Manifest) -> Seen:
+    """Everything that a reconcile of this run reads, once."""
+    meta = manifest["metadata"]
+    namespace, pods = meta["namespace"], context.pods.owned_by(meta["uid"])
+    return Seen(
+        now=context.now(),
+        jobs=context.jobs.owned_by(meta["uid"]),
+        pods=pods,
+        report=context.reports.latest(meta["uid"]),
+        lookup=lambda kind, name: context.objects.get(Key(kind, namespace, name)),
+        has_claim=lambda claim: context.claims.get(namespace, claim) is not None,
+        lost_nodes=await lost_nodes(context, manifest, pods),
+    )
