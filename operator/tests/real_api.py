@@ -10,7 +10,7 @@ from apiserver import ApiServer
 
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.connection import connect
-from lmforge_operator.kube.resources import INFERENCE_SERVICES, TRAINING_JOBS
+from lmforge_operator.kube.resources import FINE_TUNES, INFERENCE_SERVICES, TRAINING_JOBS
 from lmforge_operator.kube.transport import Transport
 from lmforge_operator.labels import ATTEMPT, OWNER_KIND, OWNER_NAME, OWNER_UID
 
@@ -54,6 +54,16 @@ def training_job(namespace: str, name: str = "tiny", **spec: object) -> Manifest
         "kind": TRAINING_JOBS.kind,
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"model": model, "dataset": {"uri": "s3://corpus/text.jsonl"}, "steps": 10} | spec,
+    }
+
+
+def fine_tune(namespace: str, name: str = "helpdesk", **spec: object) -> Manifest:
+    """A FineTune whose inputs need nothing of the cluster."""
+    return {
+        "apiVersion": FINE_TUNES.api_version,
+        "kind": FINE_TUNES.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"model": {"uri": "hf://org/base"}, "dataset": {"uri": "s3://corpus/chats.csv"}, "steps": 60} | spec,
     }
 
 

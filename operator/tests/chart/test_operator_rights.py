@@ -60,24 +60,25 @@ def without_a_refusal(log: Path) -> bool:
     return not re.search("forbidden|403", log.read_text(), re.IGNORECASE)
 
 
-def test_a_run_is_started_and_suspended_without_a_refusal(api_server: Any, operator_log: Path) -> None:
+TWO_NODES = {
+    "TrainingJob": {"model": {"init": {}}, "nodes": 2, "parallelism": {"data": 2}},
+    "FineTune": {"model": {"uri": "file:///models/base"}, "distributed": {"nodes": 2}},
+}
+
+
+@pytest.mark.parametrize("kind", TWO_NODES)
+def test_a_run_is_started_and_suspended_without_a_refusal(api_server: Any, operator_log: Path, kind: str) -> None:
     def names(resource: str) -> set[str]:
         found = api_server.kubectl("get", resource, "-n", NAMESPACE, "-o", "name")
         return {line.split("/")[1] for line in found.splitlines()}
 
-    spec = {
-        "model": {"init": {}},
-        "dataset": {"uri": "file:///data/text"},
-        "nodes": 2,
-        "parallelism": {"data": 2},
-    }
-    apply(api_server, "TrainingJob", "tiny", spec)
+    apply(api_server, kind, "tiny", TWO_NODES[kind] | {"dataset": {"uri": "file:///data/text"}})
     eventually(lambda: bool(names("jobs")), "a Job", operator_log)
     eventually(lambda: bool(names("events")), "an event", operator_log)
     assert {"lmforge-store"} == names("pvc")
-    assert names("services")
-    assert names("configmaps")
-    api_server.kubectl("patch", "tj", "tiny", "-n", NAMESPACE, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    assert names("jobs") <= names("configmaps")
+    assert {job.removesuffix("-1") for job in names("jobs")} <= names("services")
+    api_server.kubectl("patch", kind, "tiny", "-n", NAMESPACE, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     eventually(lambda: not names("jobs"), "the end of the Job", operator_log)
     assert without_a_refusal(operator_log), operator_log.read_text()[-3000:]
 

@@ -11,7 +11,7 @@ from lmforge_api.inspection import Inspection
 from lmforge_operator.errors import NotFound
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES, JOBS, PODS
-from lmforge_operator.labels import REVISION, ROLE
+from lmforge_operator.labels import REVISION, ROLE, Role
 
 Manifest = dict[str, Any]
 
@@ -37,11 +37,18 @@ class ClusterPlayer:
             for deployment in await self._list(DEPLOYMENTS):
                 await self._bring_there(deployment)
             for job in await self._list(JOBS):
-                await self._look(job)
+                if job["metadata"]["labels"].get(ROLE) == Role.INSPECTOR:
+                    await self._look(job)
             await asyncio.sleep(0.1)
 
     async def _look(self, job: Manifest) -> None:
         """A pod that looks at a model and says what it found."""
+        command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+        found = self.files.get(command[-1], Inspection(format="HuggingFace", size_bytes=2**20))
+        await self._end(job, found.wire())
+
+    async def _end(self, job: Manifest, words: Manifest) -> None:
+        """Its first pod ends well, with these last words."""
         name, template = f"{job['metadata']['name']}-0", job["spec"]["template"]
         pod = {
             "apiVersion": "v1",
@@ -51,11 +58,28 @@ class ClusterPlayer:
         }
         if await self.kube.create(PODS, pod) is None:
             return
-        command = template["spec"]["containers"][0]["command"]
-        found = self.files.get(command[-1], Inspection(format="HuggingFace", size_bytes=2**20))
-        ended = {"terminated": {"exitCode": 0, "reason": "Completed", "message": json.dumps(found.wire())}}
+        ended = {"terminated": {"exitCode": 0, "reason": "Completed", "message": json.dumps(words)}}
         status = {"phase": "Succeeded", "containerStatuses": [_container(ended, ready=False)]}
         await self._status(PODS, name, status)
+
+    async def finish(self, name: str, words: Manifest) -> None:
+        """The run's Job ends well, and its pod leaves these words."""
+
+        async def there() -> Manifest | None:
+            return await self.kube.get(JOBS, self.namespace, name)
+
+        await self._end(await eventually(there, seconds=30), words)
+        now = _now()
+        met = {"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": now}
+        status = {
+            "startTime": now,
+            "completionTime": now,
+            "succeeded": 1,
+            "completedIndexes": "0",
+            "uncountedTerminatedPods": {},
+            "conditions": [met, met | {"type": "Complete"}],
+        }
+        await self._status(JOBS, name, status)
 
     async def _bring_there(self, deployment: Manifest) -> None:
         meta, spec = deployment["metadata"], deployment["spec"]
@@ -88,7 +112,7 @@ class ClusterPlayer:
 
     async def ready(self, pod: str, *, address: str = "127.0.0.1") -> None:
         """The pod's container passes its probes."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = _now()
         await self._status(
             PODS,
             pod,
@@ -176,6 +200,10 @@ class ClusterPlayer:
             },
             "spec": template["spec"] | IDENTITY,
         }
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _container(state: Manifest, *, ready: bool) -> Manifest:
