@@ -33,6 +33,11 @@ RUN_GAUGES: tuple[tuple[str, str, Callable[[ProgressReport], float | None]], ...
         "Newest evaluation loss of a run (nats a token).",
         lambda report: report.evaluation.loss if report.evaluation else None,
     ),
+    (
+        "peak_memory_bytes",
+        "Most memory that a rank of a FineTune has had at once.",
+        lambda report: report.fine_tune.peak_memory_bytes if report.fine_tune else None,
+    ),
 )
 
 

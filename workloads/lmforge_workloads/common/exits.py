@@ -140,8 +140,7 @@ def last_words(
 def write_exit_report(path: str | Path, report: ExitReport) -> None:
     """Write last words, if they can be written; what matters least is left out where they would be too long."""
     text = _json(report)
-    less: list[dict[str, object]] = [{"derived": {}, "message": ""}, {"inputs": []}]
-    for dropped in less:
+    for dropped in _least(report.progress) if report.progress else ():
         if len(text.encode()) > _LOG_BYTES and report.progress is not None:
             report = report.model_copy(update={"progress": report.progress.model_copy(update=dropped)})
             text = _json(report)
@@ -149,6 +148,12 @@ def write_exit_report(path: str | Path, report: ExitReport) -> None:
         text = _json(report.model_copy(update={"progress": None}))
     with contextlib.suppress(OSError):
         Path(path).write_text(text)
+
+
+def _least(progress: ProgressReport) -> list[dict[str, object]]:
+    """What to leave out first, and next: what has been posted before, or can be read in the log."""
+    figures = progress.fine_tune.model_copy(update={"rows": None}) if progress.fine_tune else None
+    return [{"derived": {}, "message": "", "fine_tune": figures}, {"inputs": []}]
 
 
 def _json(report: ExitReport) -> str:

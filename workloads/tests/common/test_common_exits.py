@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from lmforge_api.common import ArtifactStatus, InputStatus
-from lmforge_api.run import ExitCode, ExitReport, ProgressReport
+from lmforge_api.finetune_results import Rows, TrainedAdapter
+from lmforge_api.run import ExitCode, ExitReport, FineTuneFigures, ProgressReport
 from lmforge_workloads.common import exits
 
 
@@ -72,3 +73,13 @@ def test_the_artifact_is_told_even_when_not_everything_fits(tmp_path: Path) -> N
     report = ExitReport.model_validate_json((tmp_path / "log").read_text())
     assert report.progress is not None
     assert report.progress.artifact == artifact
+
+
+def test_an_adapter_is_told_even_when_not_all_that_is_wrong_with_rows_fits(tmp_path: Path) -> None:
+    adapter = TrainedAdapter(uri="pvc://store/run/adapter", digest="sha256:" + "2" * 64, rank=16)
+    figures = FineTuneFigures(adapter=adapter, rows=Rows(empty=10, examples=["日本.csv: row 7 is empty " * 30] * 10))
+    newest = ProgressReport(attempt=1, step=3, fine_tune=figures)
+    exits.write_exit_report(tmp_path / "log", ExitReport(reason="Completed", progress=newest))
+    report = ExitReport.model_validate_json((tmp_path / "log").read_text())
+    assert report.progress is not None
+    assert report.progress.fine_tune == FineTuneFigures(adapter=adapter)
