@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lmforge_api.common import RunFields, RunStatus
+from lmforge_api.common import RunStatus
 from lmforge_api.finetune_dataset import Columns, FineTuneDataset, RowSource, Split, Template
 from lmforge_api.finetune_parts import (
     Distill,
@@ -21,6 +21,7 @@ from lmforge_api.finetune_parts import (
 )
 from lmforge_api.finetune_results import BeforeAndAfter, Rows, Trainable, TrainedAdapter
 from lmforge_api.finetune_rules import RULES
+from lmforge_api.run_fields import RunFields
 from lmforge_api.sources import ModelReference
 from lmforge_api.training import Batch, Checkpoints, Precision
 

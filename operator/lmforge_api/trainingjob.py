@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from lmforge_api.base import ApiModel, Rule
-from lmforge_api.common import RunFields, RunStatus
+from lmforge_api.common import RunStatus
+from lmforge_api.run_fields import RunFields
 from lmforge_api.sources import (
     DatasetSource,
     ModelInit,

@@ -113,7 +113,8 @@ def _start(run: Run, status: RunStatus) -> Decision:
     )
     phase, reason, message = phase_of_wait(run, status, attempt)
     status = _phase(run, status, phase, reason, message)
-    return Decision(status, launch=attempt, delete_jobs=_ended_jobs(run, status), look_again=SETTLING)
+    look_again = min(SETTLING, until_next_look(run, status, attempt))
+    return Decision(status, launch=attempt, delete_jobs=_ended_jobs(run, status), look_again=look_again)
 
 
 def _attempt_nodes(run: Run, status: RunStatus) -> int:

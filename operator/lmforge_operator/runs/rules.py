@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from lmforge_api.common import Attempt, FailurePolicy
+from lmforge_api.common import Attempt
+from lmforge_api.run_fields import FailurePolicy
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs.causes import Cause
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from lmforge_api.common import Attempt, FailurePolicy, RunStatus
+from lmforge_api.common import Attempt, RunStatus
 from lmforge_api.run import ProgressReport
+from lmforge_api.run_fields import FailurePolicy
 from lmforge_operator.inputs.gather import NO_INPUTS, Inputs
 from lmforge_operator.pods.state import timestamp
 from lmforge_operator.runs.observed import JobSeen, PodSeen

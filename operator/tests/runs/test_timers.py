@@ -22,6 +22,10 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "pods that reported 4 s ago may fall silent": (AT_WORK | {"report": report(), "reported_at": at(26)}, 6),
     "silent pods may hang": (AT_WORK | {"report": report(), "reported_at": at(10), "spec": HANGS_AFTER_60}, 70),
     "a deadline ends it": (AT_WORK | {"spec": spec(activeDeadlineSeconds=100)}, 70),
+    "a deadline ends it before its pods have settled": (
+        {"now": 40, "status": status(failed(1, ended_at=rfc3339(at(18)))), "spec": spec(activeDeadlineSeconds=20)},
+        2,
+    ),
     "a suspension waits only so long for its checkpoint": (
         AT_WORK | {"spec": spec(suspend=True), "report": report(), "reported_at": at(29), "status": ASKED_AT_10},
         9,
