@@ -35,11 +35,19 @@ OnWrite = Callable[[Resource, Manifest], None]
 class Kube:
     """Typed operations on the API server.
 
-    `fence` is called before every write and raises LeadershipLost when this replica must not write.
+    `fence` is called before every write and raises LeadershipLost when this replica must not write. A watch that says
+    nothing for `watch_silence_seconds` is broken off.
     """
 
-    def __init__(self, transport: Transport, *, fence: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        fence: Callable[[], None] = lambda: None,
+        watch_silence_seconds: float = WATCH_SILENCE_SECONDS,
+    ) -> None:
         self.transport = transport
+        self._watch_silence_seconds = watch_silence_seconds
         self._fence = fence
         self._on_write: list[OnWrite] = []
 
@@ -180,7 +188,7 @@ class Kube:
         )
         accept = METADATA_ONLY if metadata_only else None
         return self.transport.stream(
-            resource.path(namespace), query=query, accept=accept, timeout_seconds=WATCH_SILENCE_SECONDS
+            resource.path(namespace), query=query, accept=accept, timeout_seconds=self._watch_silence_seconds
         )
 
     async def _write(

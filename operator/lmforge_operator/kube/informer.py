@@ -174,6 +174,7 @@ class Informer:
             metadata_only=self._metadata_only,
         )
         async with watch as events:
+            self._touch(scope)  # it answers; on a quiet resource the first bookmark may be a minute away
             async for event in events:
                 self._touch(scope)
                 self._take(scope, event["type"], event["object"])

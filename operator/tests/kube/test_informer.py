@@ -154,6 +154,32 @@ async def test_a_relist_makes_up_for_deletions_that_nobody_saw(api_server: ApiSe
         assert [child["metadata"]["name"] for child in world.informer.owned_by("o")] == ["changes", "new", "stays"]
 
 
+async def test_a_watch_that_is_opened_anew_counts_as_heard_of_though_nothing_happens(
+    api_server: ApiServer, namespace: str
+) -> None:
+    """A quiet resource's bookmarks may be further apart than the patience with a watch."""
+    connections = 0
+
+    async def pause(seconds: float) -> None:
+        nonlocal connections
+        connections += 1
+
+    async with open_kube(api_server) as whole:
+        impatient = Kube(whole.transport, watch_silence_seconds=0.2)
+        informer = Informer(
+            impatient, CONFIG_MAPS, project=projections.only_metadata, namespaces=[namespace], sleep=pause
+        )
+        task = asyncio.create_task(informer.run())
+        try:
+            await asyncio.wait_for(informer.wait_synced(), 10)
+            synced = asyncio.get_running_loop().time()
+            await eventually(lambda: connections >= 3)
+            assert informer.silence() < asyncio.get_running_loop().time() - synced - 0.2
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
 THINGS = Resource("test.lmforge.dev", "v1", "things", "Thing")
 
 
