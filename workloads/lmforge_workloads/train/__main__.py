@@ -17,7 +17,8 @@ from pathlib import Path
 from lmforge_api.run import RUN_CONFIG_PATH, Rendezvous, StorePaths, TrainingRun
 from lmforge_api.trainingjob import TrainingJobSpec
 from lmforge_workloads.common import logs
-from lmforge_workloads.train.launch import run_pod
+from lmforge_workloads.common.launch import run_pod
+from lmforge_workloads.train.startup import program
 
 
 def main() -> int:
@@ -33,7 +34,7 @@ def main() -> int:
         run = toy(arguments.toy, text=arguments.text)
     else:
         run = TrainingRun.model_validate_json(arguments.config.read_bytes())
-    return run_pod(run, node_rank=arguments.node_rank)
+    return run_pod(run, node_rank=arguments.node_rank, program=program)
 
 
 def toy(directory: Path, *, text: Path) -> TrainingRun:

@@ -21,10 +21,9 @@ from torch import Tensor
 from lmforge_api.artifact import Manifest
 from lmforge_api.common import ArtifactStatus, ModelShape
 from lmforge_api.run import EvaluationResult, TrainingRun
-from lmforge_workloads.common import artifact
-from lmforge_workloads.train import metrics
+from lmforge_workloads.common import artifact, metrics
+from lmforge_workloads.common.report import report
 from lmforge_workloads.train.data import Data
-from lmforge_workloads.train.report import report
 from lmforge_workloads.train.shape import Shape, to_config
 
 SHARD_BYTES = 5_000_000_000

@@ -15,13 +15,13 @@ from torch import Tensor
 from lmforge_api import derive
 from lmforge_api.run import EvaluationResult, TrainingRun
 from lmforge_workloads.common.exits import Suspended
+from lmforge_workloads.common.guards import Agreement, Watchdog, check_finite
+from lmforge_workloads.common.metrics import MetricsLog, Throughput
 from lmforge_workloads.common.progress import Reporter
+from lmforge_workloads.common.schedule import learning_rate
 from lmforge_workloads.train.engine import Engine, StepResult
-from lmforge_workloads.train.guards import Agreement, Watchdog, check_finite
 from lmforge_workloads.train.layout import Layout
-from lmforge_workloads.train.metrics import MetricsLog, Throughput
 from lmforge_workloads.train.saver import Saver
-from lmforge_workloads.train.schedule import learning_rate
 from lmforge_workloads.train.weights import generator
 
 log = logging.getLogger(__name__)
@@ -61,11 +61,8 @@ class Training:
     stop_requested: Callable[[], bool]
     evaluation: EvaluationResult | None = None
     loss: float | None = None
-    throughput: Throughput = field(init=False)
+    throughput: Throughput = field(default_factory=Throughput)
     said: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.throughput = Throughput(tokens_per_step=derive.tokens_per_step(self.run.spec))
 
 
 def train(training: Training, *, start: int) -> None:
@@ -90,10 +87,16 @@ def train(training: Training, *, start: int) -> None:
 def step(training: Training, done: int) -> None:
     """One optimizer step, measured and reported; it is number `done`, 1 for the first."""
     spec = training.run.spec
-    rate = learning_rate(done - 1, spec.schedule, peak=spec.optimizer.learning_rate, steps=spec.steps)
+    rate = learning_rate(
+        done - 1,
+        spec.schedule,
+        warmup_steps=spec.schedule.warmup_steps,
+        peak=spec.optimizer.learning_rate,
+        steps=spec.steps,
+    )
     seed_dropout(training, done)
     result = training.engine.train_step(micro_batches(training, done - 1), learning_rate=rate)
-    check_finite(result, step=done)
+    check_finite(result.loss, result.gradient_norm, scaled=result.loss_scale is not None, step=done)
     training.watchdog.beat(done)
     training.saver.check()
     report(training, done, result, rate)
@@ -155,7 +158,7 @@ def report(training: Training, done: int, result: StepResult, rate: float) -> No
     """Tell the operator and the log files."""
     spec = training.run.spec
     training.loss = result.loss
-    tokens_per_second = training.throughput.step()
+    tokens_per_second = training.throughput.step(derive.tokens_per_step(spec))
     values = {"loss": result.loss, "learning_rate": rate, "gradient_norm": result.gradient_norm}
     training.reporter.update(
         step=done,

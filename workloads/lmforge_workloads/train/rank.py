@@ -1,26 +1,19 @@
 """One rank's life: find the data, meet the others, build or restore, train, export."""
 
-import datetime
 import logging
-import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
-from lmforge_api.run import ExitCode, ExitReport, ProgressReport, TrainingRun
-from lmforge_workloads.common import artifact
-from lmforge_workloads.common.exits import PeerLost, WorkloadError, classify, last_words, write_exit_report
+from lmforge_api.run import ExitCode, TrainingRun
+from lmforge_workloads.common import artifact, rank
+from lmforge_workloads.common.guards import Agreement, StopSignal, Watchdog
+from lmforge_workloads.common.launch import Place
+from lmforge_workloads.common.metrics import MetricsLog
 from lmforge_workloads.common.progress import Reporter
 from lmforge_workloads.train import baselines, checkpoint, data, export
 from lmforge_workloads.train.engine import Engine
-from lmforge_workloads.train.guards import Agreement, StopSignal, Watchdog
 from lmforge_workloads.train.layout import Layout
 from lmforge_workloads.train.loop import Training, train
-from lmforge_workloads.train.metrics import MetricsLog
 from lmforge_workloads.train.restore import Inspection, Restored, restore
 from lmforge_workloads.train.saver import Saver
 from lmforge_workloads.train.task import Task, engine_of, layout_of, task_of
@@ -28,41 +21,9 @@ from lmforge_workloads.train.task import Task, engine_of, layout_of, task_of
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Which process this is."""
-
-    rank: int
-    local_rank: int
-    words: Path
-    """Where its last words go; the pod's main process makes the termination log of them."""
-    host: str
-    port: int
-    """Where ranks meet."""
-    listener: int | None
-    """Rank 0: the socket that its pod has been listening on since it started."""
-    started: float
-    """time.time() when the pod's main process began."""
-    device: torch.device
-
-
 def live(run: TrainingRun, place: Place) -> ExitCode:
     """Run to the end and say how it went. Never raises."""
-    first = ProgressReport(attempt=run.attempt, steps=run.spec.steps)
-    with Reporter(run.progress if place.rank == 0 else None, first) as reporter:
-        stop = StopSignal(end=_ender(place, reporter))
-        try:
-            stop.install()
-            _work(run, place, reporter, stop)
-        except BaseException as error:
-            unknown = classify(error).exit_code == ExitCode.INTERNAL
-            log.error("rank %d ends: %s", place.rank, error, exc_info=unknown)
-            report = reporter.report
-            return last_words(place.words, error, step=report.step, rank=place.rank, progress=report)
-        reporter.update(stage="Finished")
-        words = ExitReport(reason="Completed", step=run.spec.steps, rank=place.rank, progress=reporter.report)
-        write_exit_report(place.words, words)
-    return ExitCode.OK
+    return rank.live(run, place, _work, steps=run.spec.steps)
 
 
 def _work(run: TrainingRun, place: Place, reporter: Reporter, stop: StopSignal) -> None:
@@ -77,7 +38,7 @@ def _work(run: TrainingRun, place: Place, reporter: Reporter, stop: StopSignal) 
     layout = layout_of(run, rank=place.rank)
     task = task_of(run, vocabulary=tokens.vocabulary)
     inspection = Inspection(Path(run.store.root), layout)
-    rendezvous(run, place, layout)
+    rank.rendezvous(run, place)
     training, start = _assemble(run, place, task, tokens, inspection, reporter, stop)
     with training.watchdog:
         train(training, start=start)
@@ -95,25 +56,6 @@ def _tokens(run: TrainingRun, place: Place, reporter: Reporter) -> data.Data:
         return found
     day = 86400.0  # rank 0 says how far it is; when it dies, so does the attempt
     return data.wait_for(run, timeout=day, on_progress=on_progress)
-
-
-def rendezvous(run: TrainingRun, place: Place, layout: Layout) -> None:
-    """Meet all ranks. Raises `PeerLost` when some do not come."""
-    timeout = datetime.timedelta(seconds=run.spec.failure_policy.hang_timeout_seconds + 60)
-    try:
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            place.host,
-            place.port,
-            world_size=layout.world,
-            is_master=layout.rank == 0,
-            wait_for_workers=False,
-            timeout=timeout,
-            master_listen_fd=place.listener,
-        )
-        backend = "nccl" if place.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=layout.rank, world_size=layout.world, timeout=timeout)
-    except dist.DistError as error:
-        raise PeerLost(f"not all {layout.world} ranks met at {place.host}:{place.port}: {error}") from error
 
 
 def _assemble(
@@ -147,7 +89,7 @@ def _assemble(
         reporter=reporter,
         metrics=_metrics(run, restored) if layout.rank == 0 else None,
         agreement=agreement,
-        watchdog=Watchdog(run.spec.failure_policy.hang_timeout_seconds, end=_ender(place, reporter)),
+        watchdog=Watchdog(run.spec.failure_policy.hang_timeout_seconds, end=rank.ender(place, reporter)),
         stop_requested=lambda: stop.requested or reporter.stop_requested,
     )
     return training, restored.step
@@ -176,16 +118,6 @@ def _saver(run: TrainingRun, layout: Layout, restored: Restored) -> Saver:
 
 def _metrics(run: TrainingRun, restored: Restored) -> MetricsLog:
     return MetricsLog(Path(run.store.root), attempt=run.attempt, start_step=restored.step)
-
-
-def _ender(place: Place, reporter: Reporter) -> Callable[[WorkloadError], None]:
-    """For threads that see that it is over while the main thread may be stuck."""
-
-    def end(error: WorkloadError) -> None:
-        report = reporter.report
-        os._exit(last_words(place.words, error, step=report.step, rank=place.rank, progress=report))
-
-    return end
 
 
 def _export(training: Training, task: Task, tokens: data.Data) -> None:

@@ -8,9 +8,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmforge_workloads.common.guards import Agreement
 from lmforge_workloads.train import checkpoint
 from lmforge_workloads.train.engine import Engine
-from lmforge_workloads.train.guards import Agreement
 from lmforge_workloads.train.layout import Layout
 
 log = logging.getLogger(__name__)

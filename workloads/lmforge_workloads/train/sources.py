@@ -6,19 +6,15 @@ the ends of lines, so that it need not fit into memory and a part of it can be h
 """
 
 import codecs
-import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import IO, Literal
 
 from lmforge_workloads.common.exits import DataError
 from lmforge_workloads.common.store import Location, locate
+from lmforge_workloads.common.tables import format_of, not_utf8, open_unpacked, read_rows
 
 PIECE_BYTES = 16 * 1024
-_ROWS = 256  # of parquet, decoded at a time
-_PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}
 
 Format = Literal["auto", "text", "jsonl", "csv", "parquet"]
 
@@ -52,22 +48,19 @@ def total_bytes(source: TextFiles) -> int:
 
 
 def _pieces(file: Location, source: TextFiles) -> Iterator[Piece]:
-    kind = _format_of(file.path) if source.format == "auto" else source.format
-    with file.open(compression=_PACKED.get(PurePosixPath(file.path).suffix)) as stream:
-        match kind:
-            case "jsonl":
-                yield from _json_lines(stream, file.uri, source.column)
-            case "csv":
-                yield from _csv(stream, file.uri, source.column)
-            case "parquet":
-                yield from _parquet(stream, file.uri, source.column)
-            case _:
-                yield from _text(stream, file.uri)
+    kind = (format_of(file.path) or "text") if source.format == "auto" else source.format
+    with open_unpacked(file) as stream:
+        if kind == "text":
+            yield from _text(stream, file.uri)
+            return
+        column = source.column
 
+        def check(columns: Sequence[str], line: int | None) -> None:
+            if column not in columns:
+                raise _no_column(column, columns, file.uri, line)
 
-def _format_of(path: str) -> str:
-    suffixes = [suffix for suffix in PurePosixPath(path).suffixes if suffix not in _PACKED]
-    return suffixes[-1][1:] if suffixes and suffixes[-1] in (".jsonl", ".csv", ".parquet") else "text"
+        for row in read_rows(stream, file.uri, kind, check=check, only=[column]):
+            yield from _document(row.values[column], column, row.file, row.line)
 
 
 def _text(stream: IO[bytes], name: str) -> Iterator[Piece]:
@@ -79,73 +72,15 @@ def _text(stream: IO[bytes], name: str) -> Iterator[Piece]:
         try:
             text = decoder.decode(block)
         except UnicodeDecodeError as error:
-            raise _not_utf8(name, lines + bytes(error.object[: error.start]).count(b"\n") + 1) from error
+            raise not_utf8(name, lines + bytes(error.object[: error.start]).count(b"\n") + 1) from error
         lines += block.count(b"\n")
         if waiting and text:
             yield Piece(waiting, ends_document=False)
         waiting = text or waiting
     if decoder.getstate()[0]:
-        raise _not_utf8(name, lines + 1)
+        raise not_utf8(name, lines + 1)
     if waiting:
         yield Piece(waiting, ends_document=True)
-
-
-def _json_lines(stream: IO[bytes], name: str, column: str) -> Iterator[Piece]:
-    for number, line in _lines(stream, name):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"this line is not JSON: {error}", file=name, line=number) from error
-        if not isinstance(row, dict):
-            raise DataError('each line has to be a JSON object, like {"text": …}', file=name, line=number)
-        if column not in row:
-            raise _no_column(column, list(row), name, number)
-        yield from _document(row[column], column, name, number)
-
-
-def _csv(stream: IO[bytes], name: str, column: str) -> Iterator[Piece]:
-    csv.field_size_limit(2**31 - 1)  # a document may be long
-    rows = csv.reader((line for _, line in _lines(stream, name)), strict=True)
-    try:
-        header = next(rows, [])
-        if column not in header:
-            raise _no_column(column, header, name, 1)
-        place = header.index(column)
-        for row in rows:
-            if row and len(row) != len(header):
-                raise DataError(f"{len(row)} fields, but the header has {len(header)}", file=name, line=rows.line_num)
-            if row:
-                yield from _document(row[place], column, name, rows.line_num)
-    except csv.Error as error:
-        raise DataError(f"this is not CSV: {error}", file=name, line=rows.line_num) from error
-
-
-def _parquet(stream: IO[bytes], name: str, column: str) -> Iterator[Piece]:
-    from pyarrow import ArrowException  # 0.5 s: only those who read parquet pay it
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        table = ParquetFile(stream)
-        columns = table.schema_arrow.names
-        if column not in columns:
-            raise _no_column(column, columns, name, None)
-        number = 0
-        for batch in table.iter_batches(batch_size=_ROWS, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                number += 1
-                yield from _document(value, column, name, number)
-    except ArrowException as error:
-        raise DataError(f"this can't be read as parquet: {error}", file=name) from error
-
-
-def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(stream, start=1):
-        try:
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise _not_utf8(name, number) from error
 
 
 def _document(value: object, column: str, name: str, number: int) -> Iterator[Piece]:
@@ -160,14 +95,6 @@ def _document(value: object, column: str, name: str, number: int) -> Iterator[Pi
             f"{column} holds half of a surrogate pair, which is no character", file=name, line=number
         ) from error
     yield Piece(value, ends_document=True)
-
-
-def _not_utf8(name: str, line: int) -> DataError:
-    return DataError(
-        "this is not UTF-8: convert the file, or name only text files by a glob such as …/**/*.txt",
-        file=name,
-        line=line,
-    )
 
 
 def _no_column(column: str, columns: Sequence[str], name: str, line: int | None) -> DataError:

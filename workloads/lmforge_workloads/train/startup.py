@@ -12,6 +12,17 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from lmforge_api.run import TrainingRun
+from lmforge_workloads.common.launch import Live
+
+
+def program(run: TrainingRun) -> Live[TrainingRun]:
+    """A rank's life, with all that it needs imported before the fork: one import for all."""
+    import_libraries(cuda=run.spec.resources.accelerator is not None, tensor_parallel=run.spec.parallelism.tensor > 1)
+    from lmforge_workloads.train.rank import live
+
+    return live
+
 
 def import_libraries(*, cuda: bool, tensor_parallel: bool) -> None:
     """Import torch and DeepSpeed (megatron-core where `tensor_parallel`), without touching CUDA."""

@@ -17,7 +17,8 @@ import psutil
 from worlds import CONTEXT, start
 
 from lmforge_api.run import ExitReport, Rendezvous, TrainingRun
-from lmforge_workloads.train import checkpoint, data, launch, metrics
+from lmforge_workloads.common import launch, metrics
+from lmforge_workloads.train import checkpoint, data, startup
 
 TIMEOUT = 120.0
 
@@ -115,7 +116,7 @@ def _pod(run: TrainingRun, node: int, log: Path, before: Callable[[], None] | No
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if before is not None:
         before()
-    sys.exit(launch.run_pod(run, node_rank=node))
+    sys.exit(launch.run_pod(run, node_rank=node, program=startup.program))
 
 
 def _free_port() -> int:

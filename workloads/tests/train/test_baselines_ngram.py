@@ -17,11 +17,10 @@ from lmforge_api.trainingjob import (
     TokenizerSource,
     TokenizerTraining,
 )
-from lmforge_workloads.common import artifact
+from lmforge_workloads.common import artifact, metrics
 from lmforge_workloads.common.exits import UserError
 from lmforge_workloads.common.progress import Reporter
 from lmforge_workloads.train import data as tokens
-from lmforge_workloads.train import metrics
 from lmforge_workloads.train.baselines import evaluate_ngram, train_ngram
 from lmforge_workloads.train.ngram import NgramModel, fit
 from lmforge_workloads.train.order import EvaluationSamples

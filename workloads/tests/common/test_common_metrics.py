@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmforge_workloads.train import metrics
-from lmforge_workloads.train.metrics import MetricsLog, Throughput
-from lmforge_workloads.train.report import chart, report
+from lmforge_workloads.common import metrics
+from lmforge_workloads.common.metrics import MetricsLog, Throughput
+from lmforge_workloads.common.report import chart, report
 
 
 def attempt(root: Path, number: int, *, first: int, last: int) -> None:
@@ -64,11 +64,11 @@ def test_tensorboard_shows_the_same(tmp_path: Path) -> None:
 
 def test_throughput_is_that_of_the_last_steps() -> None:
     times = iter([0.0, *(10.0 + n for n in range(40))])
-    throughput = Throughput(tokens_per_step=100, clock=lambda: next(times))
+    throughput = Throughput(clock=lambda: next(times))
     assert throughput.eta(5) is None
-    assert throughput.step() == pytest.approx(10)
+    assert throughput.step(100) == pytest.approx(10)
     for _ in range(30):
-        latest = throughput.step()
+        latest = throughput.step(100)
     assert latest == pytest.approx(100)
     assert throughput.eta(5) == pytest.approx(5)
 

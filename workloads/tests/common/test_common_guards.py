@@ -10,26 +10,22 @@ import pytest
 
 from lmforge_api.run import ExitCode, ExitReport, ProgressReport
 from lmforge_workloads.common.exits import HangDetected, NonFiniteLoss
-from lmforge_workloads.train.engine import StepResult
-from lmforge_workloads.train.guards import Watchdog, check_finite
-from lmforge_workloads.train.launch import Ending, verdict
+from lmforge_workloads.common.guards import Watchdog, check_finite
+from lmforge_workloads.common.launch import Ending, verdict
 
 
-def a_result(**fields: Any) -> StepResult:
-    return StepResult(**({"loss": 2.0, "gradient_norm": 1.0, "loss_scale": None, "skipped": False} | fields))
+@pytest.mark.parametrize(("loss", "norm", "scaled"), [(2.0, 1.0, False), (2.0, None, False), (2.0, math.inf, True)])
+def test_finite_losses_pass(loss: float, norm: float | None, scaled: bool) -> None:
+    check_finite(loss, norm, scaled=scaled, step=1)
 
 
-@pytest.mark.parametrize("result", [a_result(), a_result(gradient_norm=None),
-                                    a_result(loss_scale=8.0, gradient_norm=math.inf, skipped=True)])  # fmt: skip
-def test_finite_losses_pass(result: StepResult) -> None:
-    check_finite(result, step=1)
-
-
-@pytest.mark.parametrize("result", [a_result(loss=math.nan), a_result(loss=math.inf, loss_scale=8.0, skipped=True),
-                                    a_result(gradient_norm=math.nan), a_result(gradient_norm=-1.0)])  # fmt: skip
-def test_what_is_not_finite_does_not(result: StepResult) -> None:
+@pytest.mark.parametrize(
+    ("loss", "norm", "scaled"),
+    [(math.nan, 1.0, False), (math.inf, 1.0, True), (2.0, math.nan, False), (2.0, -1.0, False)],
+)
+def test_what_is_not_finite_does_not(loss: float, norm: float, scaled: bool) -> None:
     with pytest.raises(NonFiniteLoss, match="step 7"):
-        check_finite(result, step=7)
+        check_finite(loss, norm, scaled=scaled, step=7)
 
 
 def test_the_watchdog_sleeps_while_steps_are_made() -> None:
@@ -43,7 +39,7 @@ def test_the_watchdog_sleeps_while_steps_are_made() -> None:
 
 STUCK = """
 import ctypes, os, signal, threading
-from lmforge_workloads.train.guards import StopSignal
+from lmforge_workloads.common.guards import StopSignal
 if rank := os.fork():  # as the pod's main process does, after its imports have started threads of their own
     os._exit(os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]))
 stop = StopSignal(end=lambda error: os._exit(75))

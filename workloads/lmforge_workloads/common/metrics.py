@@ -107,15 +107,16 @@ def write_history(records: Iterable[Record], directory: Path) -> None:
 class Throughput:
     """Tokens a second over the last steps, and the time that is left."""
 
-    def __init__(self, *, tokens_per_step: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._tokens_per_step = tokens_per_step
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._times = deque([clock()], maxlen=_WINDOW + 1)
+        self._tokens = deque[int](maxlen=_WINDOW)
 
-    def step(self) -> float:
-        """To be called after each step: tokens a second."""
+    def step(self, tokens: int) -> float:
+        """To be called after each step, with the tokens that it took: tokens a second."""
         self._times.append(self._clock())
-        return self._tokens_per_step / max(self._seconds_per_step(), 1e-9)
+        self._tokens.append(tokens)
+        return sum(self._tokens) / max(self._times[-1] - self._times[0], 1e-9)
 
     def eta(self, steps_left: int) -> float | None:
         """Seconds for so many steps; None before the first."""

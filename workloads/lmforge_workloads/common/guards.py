@@ -17,7 +17,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lmforge_workloads.common.exits import HangDetected, NonFiniteLoss, Suspended
-from lmforge_workloads.train.engine import StepResult
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +24,18 @@ GRACE_SECONDS = 2.0
 """Between the stacks and the end: the other ranks run into their own timeouts and dump theirs."""
 
 
-def check_finite(result: StepResult, *, step: int) -> None:
-    """Raise `NonFiniteLoss`. Infinite gradients alone are no error in fp16: the step was skipped, the scale lowered."""
-    norm = result.gradient_norm
-    if not math.isfinite(result.loss):
-        found = f"the loss of step {step} is {result.loss}"
-    elif result.loss_scale is None and norm is not None and not (math.isfinite(norm) and norm >= 0):
+def check_finite(loss: float, gradient_norm: float | None, *, scaled: bool, step: int) -> None:
+    """Raise `NonFiniteLoss`. Infinite gradients alone are no error where the loss is `scaled`, as in fp16: the step
+    was skipped, the scale lowered."""
+    norm = gradient_norm
+    if not math.isfinite(loss):
+        found = f"the loss of step {step} is {loss}"
+    elif not scaled and norm is not None and not (math.isfinite(norm) and norm >= 0):
         found = f"the gradients of step {step} are not finite"
     else:
         return
     raise NonFiniteLoss(
-        f"{found}: lower optimizer.learningRate, raise schedule.warmupSteps or use precision fp32;"
+        f"{found}: lower optimizer.learningRate, warm up for longer or use precision fp32;"
         " the newest checkpoint is from before it"
     )
 

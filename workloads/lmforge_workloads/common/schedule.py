@@ -2,15 +2,15 @@
 
 import math
 
-from lmforge_api.trainingjob import Schedule
+from lmforge_api.training import Decay
 
 
-def learning_rate(step: int, schedule: Schedule, *, peak: float, steps: int) -> float:
+def learning_rate(step: int, decay: Decay, *, warmup_steps: int, peak: float, steps: int) -> float:
     """The rate of step `step`, 0 for the first; `peak` after the warm-up, `peak × minimumRatio` at the last step."""
-    if step < schedule.warmup_steps:
-        return peak * (step + 1) / (schedule.warmup_steps + 1)
-    progress = (step - schedule.warmup_steps) / max(1, steps - 1 - schedule.warmup_steps)
-    return peak * (schedule.minimum_ratio + (1 - schedule.minimum_ratio) * _shape(schedule.kind, min(1.0, progress)))
+    if step < warmup_steps:
+        return peak * (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, steps - 1 - warmup_steps)
+    return peak * (decay.minimum_ratio + (1 - decay.minimum_ratio) * _shape(decay.kind, min(1.0, progress)))
 
 
 def _shape(kind: str, progress: float) -> float:

@@ -12,15 +12,15 @@ import signal
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from lmforge_api.run import ExitCode, ExitReport, TrainingRun
+from lmforge_api.run import ExitCode, ExitReport, FineTuneRun, TrainingRun
 from lmforge_workloads.common import logs
 from lmforge_workloads.common.exits import Suspended, last_words, write_exit_report
-from lmforge_workloads.train.startup import import_libraries
 
 if TYPE_CHECKING:
     import torch
@@ -43,17 +43,37 @@ class Ending:
     report: ExitReport | None
 
 
-def run_pod(run: TrainingRun, *, node_rank: int) -> int:
-    """Run this pod's ranks; the exit code for the pod."""
+@dataclass(frozen=True)
+class Place:
+    """Which process this is."""
+
+    rank: int
+    local_rank: int
+    words: Path
+    """Where its last words go; the pod's main process makes the termination log of them."""
+    host: str
+    port: int
+    """Where ranks meet."""
+    listener: int | None
+    """Rank 0: the socket that its pod has been listening on since it started."""
+    started: float
+    """time.time() when the pod's main process began."""
+    device: "torch.device"
+
+
+Run = TypeVar("Run", TrainingRun, FineTuneRun)
+Live = Callable[[Run, Place], ExitCode]
+"""A rank's life: works to the end and says how it went. Never raises."""
+
+
+def run_pod(run: Run, *, node_rank: int, program: Callable[[Run], Live[Run]]) -> int:
+    """Run this pod's ranks; the exit code for the pod. `program` imports what all ranks need, once."""
     started = time.time()
     listener = _listen(run) if node_rank == 0 else None
     ranks: dict[int, int] = {}  # process id -> rank, of those that run
     _forward_sigterm(ranks, run)
-    accelerator = run.spec.resources.accelerator is not None
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(run)))
-    import_libraries(cuda=accelerator, tensor_parallel=run.spec.parallelism.tensor > 1)
-    from lmforge_workloads.train import rank as life  # after the libraries, and before the fork: one import for all
-
+    life = program(run)
     log.info("libraries imported in %.1f s", time.time() - started)
     words = Path(tempfile.mkdtemp(prefix="lmforge-"))
     try:
@@ -122,8 +142,8 @@ def _ending(rank: int, status: int, words: Path) -> Ending:
 
 
 def _fork(
-    life: ModuleType,
-    run: TrainingRun,
+    life: Live[Run],
+    run: Run,
     rank: int,
     local_rank: int,
     words: Path,
@@ -137,8 +157,8 @@ def _fork(
 
 
 def _be_rank(
-    life: ModuleType,
-    run: TrainingRun,
+    life: Live[Run],
+    run: Run,
     rank: int,
     local_rank: int,
     words: Path,
@@ -150,14 +170,7 @@ def _be_rank(
     try:
         _die_with_parent()
         logs.configure(rank=rank)
-        # DeepSpeed reads these.
-        os.environ.update(
-            RANK=str(rank),
-            LOCAL_RANK=str(local_rank),
-            WORLD_SIZE=str(run.nodes * run.processes_per_node),
-            LOCAL_SIZE=str(run.processes_per_node),
-        )
-        place = life.Place(
+        place = Place(
             rank=rank,
             local_rank=local_rank,
             words=_words(words, rank),
@@ -167,7 +180,17 @@ def _be_rank(
             started=started,
             device=_device(run, local_rank),
         )
-        code = life.live(run, place)
+        # DeepSpeed and accelerate read these.
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(local_rank),
+            WORLD_SIZE=str(run.world_size),
+            LOCAL_SIZE=str(run.processes_per_node),
+            LOCAL_WORLD_SIZE=str(run.processes_per_node),
+            MASTER_ADDR=place.host,
+            MASTER_PORT=str(place.port),
+        )
+        code = life(run, place)
     except BaseException:
         log.exception("rank %d can't begin", rank)
     finally:
@@ -175,7 +198,7 @@ def _be_rank(
         os._exit(code)
 
 
-def _device(run: TrainingRun, local_rank: int) -> "torch.device":
+def _device(run: TrainingRun | FineTuneRun, local_rank: int) -> "torch.device":
     import torch
 
     torch.set_num_threads(_threads(run))
@@ -185,14 +208,14 @@ def _device(run: TrainingRun, local_rank: int) -> "torch.device":
     return torch.device("cuda", local_rank)
 
 
-def _threads(run: TrainingRun) -> int:
+def _threads(run: TrainingRun | FineTuneRun) -> int:
     """What the pod asked for, shared by its ranks: more threads than CPUs slow all ranks of a node down."""
     requested = run.spec.resources.cpu
     cpus = float(requested.removesuffix("m")) / 1000 if requested.endswith("m") else float(requested)
     return max(1, int(cpus) // run.processes_per_node)
 
 
-def _listen(run: TrainingRun) -> socket.socket:
+def _listen(run: TrainingRun | FineTuneRun) -> socket.socket:
     """Listen before anything slow: the others' connections then succeed at once, and wait for rank 0 to answer."""
     port = run.rendezvous.port if run.nodes > 1 else 0  # nobody else needs to know it
     if socket.has_dualstack_ipv6():
@@ -200,7 +223,7 @@ def _listen(run: TrainingRun) -> socket.socket:
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
-def _forward_sigterm(ranks: dict[int, int], run: TrainingRun) -> None:
+def _forward_sigterm(ranks: dict[int, int], run: TrainingRun | FineTuneRun) -> None:
     """To the ranks, which save; before there are any, there is nothing to save."""
 
     def forward(number: int, frame: FrameType | None) -> None:

@@ -5,11 +5,12 @@ import math
 import pytest
 
 from lmforge_api.trainingjob import Schedule
-from lmforge_workloads.train.schedule import learning_rate
+from lmforge_workloads.common.schedule import learning_rate
 
 
 def rate(step: int, *, steps: int = 101, **fields: object) -> float:
-    return learning_rate(step, Schedule.model_validate(fields), peak=2.0, steps=steps)
+    schedule = Schedule.model_validate(fields)
+    return learning_rate(step, schedule, warmup_steps=schedule.warmup_steps, peak=2.0, steps=steps)
 
 
 def test_warm_up_is_linear_and_ends_at_the_peak() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lmforge_workloads.train.metrics import Record
+from lmforge_workloads.common.metrics import Record
 
 Point = tuple[float, float]
 
