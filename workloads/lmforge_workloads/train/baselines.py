@@ -15,11 +15,12 @@ from torch import Tensor
 from lmforge_api import derive
 from lmforge_api.common import ArtifactStatus
 from lmforge_api.run import EvaluationResult, TrainingRun
+from lmforge_workloads.common.exported import write_json
 from lmforge_workloads.common.exits import UserError
 from lmforge_workloads.common.metrics import MetricsLog
 from lmforge_workloads.common.progress import Reporter
 from lmforge_workloads.train.data import Data
-from lmforge_workloads.train.export import DTYPES, Outcome, export, save_weights, write_json
+from lmforge_workloads.train.export import DTYPES, Outcome, export, save_weights
 from lmforge_workloads.train.lstm import LstmShape
 from lmforge_workloads.train.ngram import NgramModel, fit
 from lmforge_workloads.train.order import EvaluationSamples

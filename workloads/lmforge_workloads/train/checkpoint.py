@@ -21,8 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from torch import Tensor
 
-from lmforge_api.artifact import MANIFEST_NAME, FileEntry
-from lmforge_workloads.common import artifact
+from lmforge_api.artifact import FileEntry
 from lmforge_workloads.train.engine import Engine, Fragment
 from lmforge_workloads.train.layers import Split
 from lmforge_workloads.train.layout import Layout
@@ -69,32 +68,6 @@ class Index(BaseModel):
     attempt: int
     entry: FileEntry
     pieces: list[Piece]
-
-
-def directory_of(root: Path, step: int) -> Path:
-    """Where the checkpoint of a step is, below the run's directory."""
-    return root / "checkpoints" / f"step-{step:08}"
-
-
-def complete_steps(root: Path) -> list[int]:
-    """Steps with a complete checkpoint, newest first."""
-    manifests = (root / "checkpoints").glob(f"step-*/{MANIFEST_NAME}")
-    return sorted((int(path.parent.name.removeprefix("step-")) for path in manifests), reverse=True)
-
-
-def damaged_files(directory: Path, *, share: int = 0, shares: int = 1) -> list[str]:
-    """What is wrong with every `shares`-th file, beginning with number `share`: ranks divide the reading."""
-    manifest = artifact.read_manifest(directory)
-    if manifest is None:
-        return [f"{MANIFEST_NAME} can't be read"]
-    problems = []
-    for path in sorted(manifest.files)[share::shares]:
-        file = directory / path
-        if not file.exists():
-            problems.append(f"{path} is missing")
-        elif file.stat().st_size != manifest.files[path].size or artifact.entry_of(file) != manifest.files[path]:
-            problems.append(f"{path} is damaged")
-    return problems
 
 
 def piece_of(fragment: Fragment, layout: Layout) -> Piece:

@@ -7,9 +7,8 @@
 It appears as a whole or not at all. Nothing is pickled.
 """
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +17,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lmforge_api.artifact import Manifest
 from lmforge_api.common import ArtifactStatus, ModelShape
 from lmforge_api.run import EvaluationResult, TrainingRun
-from lmforge_workloads.common import artifact, metrics
-from lmforge_workloads.common.report import report
+from lmforge_workloads.common import artifact
+from lmforge_workloads.common.exported import SHAPE, directory_of, status_of, write_json, write_story
 from lmforge_workloads.train.data import Data
 from lmforge_workloads.train.shape import Shape, to_config
 
 SHARD_BYTES = 5_000_000_000
-SHAPE = "shape"
-"""Name of the model's sizes (JSON) in the manifest's metadata."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -41,12 +37,6 @@ class Outcome:
     parameters: int
     loss: float | None
     evaluation: EvaluationResult | None
-
-
-def exported(run: TrainingRun) -> ArtifactStatus | None:
-    """The artifact, if an earlier attempt has already written it."""
-    manifest = artifact.read_manifest(_directory(run))
-    return None if manifest is None else _status(run, manifest)
 
 
 def export_transformer(
@@ -91,9 +81,8 @@ def export(
     sizes: ModelShape | None = None,
 ) -> ArtifactStatus:
     """Write an artifact: `write` adds the model itself to a directory that has everything else."""
-    destination = _directory(run)
+    destination = directory_of(run)
     artifact.sweep(destination.parent)
-    history = metrics.history(Path(run.store.root))
     facts = _facts(run, architecture=architecture, data=data, outcome=outcome)
     creator = f"TrainingJob/{run.namespace}/{run.name} attempt {run.attempt}"
     metadata = {"architecture": architecture, "format": format, "steps": str(outcome.steps)}
@@ -102,12 +91,10 @@ def export(
     with artifact.writing(destination, kind="model", created_by=creator, metadata=metadata) as staged:
         write(staged)
         data.tokenizer.save(staged)
-        write_json(staged / "training.json", {"facts": facts, "inputs": _inputs(data), "spec": run.spec.wire()})
-        metrics.write_history(history, staged)
-        (staged / "report.html").write_text(report(f"{run.namespace}/{run.name}", facts=facts, records=history))
+        write_story(run, staged, facts=facts, inputs=_inputs(data))
     manifest = artifact.read_manifest(destination)
     assert manifest is not None
-    return _status(run, manifest)
+    return status_of(run, manifest)
 
 
 def save_weights(
@@ -148,22 +135,6 @@ def _name_shards(directory: Path, shards: list[list[str]], total: int) -> None:
         )
 
 
-def _directory(run: TrainingRun) -> Path:
-    return Path(run.store.root) / "artifact"
-
-
-def _status(run: TrainingRun, manifest: Manifest) -> ArtifactStatus:
-    uri = f"{run.store.uri.rstrip('/')}/artifact" if run.store.uri else f"file://{_directory(run)}"
-    sizes = manifest.metadata.get(SHAPE)
-    return ArtifactStatus(
-        uri=uri,
-        digest=manifest.digest,
-        size_bytes=manifest.size_bytes,
-        format=manifest.metadata["format"],
-        shape=ModelShape.model_validate_json(sizes) if sizes else None,
-    )
-
-
 def _token_ids(data: Data) -> dict[str, object]:
     end = data.tokenizer.end_of_text
     padding = data.tokenizer.padding
@@ -193,7 +164,3 @@ def _number(value: float | None) -> str:
 
 def _inputs(data: Data) -> list[dict[str, object]]:
     return [status.model_dump(by_alias=True) for status in data.inputs()]
-
-
-def write_json(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")

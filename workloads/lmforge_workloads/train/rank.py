@@ -6,6 +6,8 @@ from pathlib import Path
 
 from lmforge_api.run import ExitCode, TrainingRun
 from lmforge_workloads.common import artifact, rank
+from lmforge_workloads.common.checkpoints import Inspection, directory_of
+from lmforge_workloads.common.exported import exported
 from lmforge_workloads.common.guards import Agreement, StopSignal, Watchdog
 from lmforge_workloads.common.launch import Place
 from lmforge_workloads.common.metrics import MetricsLog
@@ -14,7 +16,7 @@ from lmforge_workloads.train import baselines, checkpoint, data, export
 from lmforge_workloads.train.engine import Engine
 from lmforge_workloads.train.layout import Layout
 from lmforge_workloads.train.loop import Training, train
-from lmforge_workloads.train.restore import Inspection, Restored, restore
+from lmforge_workloads.train.restore import Restored, restore
 from lmforge_workloads.train.saver import Saver
 from lmforge_workloads.train.task import Task, engine_of, layout_of, task_of
 
@@ -27,7 +29,7 @@ def live(run: TrainingRun, place: Place) -> ExitCode:
 
 
 def _work(run: TrainingRun, place: Place, reporter: Reporter, stop: StopSignal) -> None:
-    if (status := export.exported(run)) is not None:
+    if (status := exported(run)) is not None:
         reporter.update(step=run.spec.steps, artifact=status)
         return
     tokens = _tokens(run, place, reporter)
@@ -37,9 +39,9 @@ def _work(run: TrainingRun, place: Place, reporter: Reporter, stop: StopSignal) 
         return
     layout = layout_of(run, rank=place.rank)
     task = task_of(run, vocabulary=tokens.vocabulary)
-    inspection = Inspection(Path(run.store.root), layout)
+    inspection = Inspection(Path(run.store.root), rank=place.rank, world=layout.world)
     rank.rendezvous(run, place)
-    training, start = _assemble(run, place, task, tokens, inspection, reporter, stop)
+    training, start = _assemble(run, place, layout, task, tokens, inspection, reporter, stop)
     with training.watchdog:
         train(training, start=start)
     if place.rank == 0:
@@ -61,16 +63,16 @@ def _tokens(run: TrainingRun, place: Place, reporter: Reporter) -> data.Data:
 def _assemble(
     run: TrainingRun,
     place: Place,
+    layout: Layout,
     task: Task,
     tokens: data.Data,
     inspection: Inspection,
     reporter: Reporter,
     stop: StopSignal,
 ) -> tuple[Training, int]:
-    layout = inspection.layout
     engine = engine_of(task, layout, device=place.device)
     agreement = Agreement()
-    restored = _weights(engine, task, inspection, agreement)
+    restored = _weights(engine, task, inspection, agreement, layout)
     if layout.rank == 0:
         artifact.sweep(inspection.root / "checkpoints")
     agreement.wait()  # nobody writes before the sweep
@@ -95,12 +97,12 @@ def _assemble(
     return training, restored.step
 
 
-def _weights(engine: Engine, task: Task, inspection: Inspection, agreement: Agreement) -> Restored:
-    restored = restore(engine, inspection, agreement)
-    if restored is None or restored.step == 0:
+def _weights(engine: Engine, task: Task, inspection: Inspection, agreement: Agreement, layout: Layout) -> Restored:
+    restored = restore(engine, inspection, agreement, layout)
+    if restored.step == 0:
         with task.first_weights() as source:
             engine.initialise(source)
-    return restored or Restored()
+    return restored
 
 
 def _saver(run: TrainingRun, layout: Layout, restored: Restored) -> Saver:
@@ -131,6 +133,6 @@ def _export(training: Training, task: Task, tokens: data.Data) -> None:
         loss=training.loss,
         evaluation=training.evaluation,
     )
-    directory = checkpoint.directory_of(Path(run.store.root), run.spec.steps)
+    directory = directory_of(Path(run.store.root), run.spec.steps)
     status = task.export(checkpoint.whole_weights(directory), data=tokens, outcome=outcome)
     training.reporter.update(artifact=status)

@@ -6,7 +6,6 @@ leaves the checkpoints that were complete before.
 """
 
 import os
-import shutil
 import threading
 import time
 from datetime import UTC, datetime
@@ -20,7 +19,8 @@ from torch import Tensor
 from lmforge_api.artifact import FileEntry
 from lmforge_api.common import CheckpointStatus
 from lmforge_workloads.common import artifact
-from lmforge_workloads.train.checkpoint import STATE, Index, Piece, State, complete_steps, directory_of, piece_of
+from lmforge_workloads.common.checkpoints import directory_of, prune
+from lmforge_workloads.train.checkpoint import STATE, Index, Piece, State, piece_of
 from lmforge_workloads.train.engine import Engine
 from lmforge_workloads.train.layout import Layout
 
@@ -134,8 +134,7 @@ class Saver:
             digest=manifest.digest,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        for step in complete_steps(self.root)[self.keep :]:
-            shutil.rmtree(directory_of(self.root, step), ignore_errors=True)
+        prune(self.root, keep=self.keep)
 
     def _wait_for(self, shard: Path) -> FileEntry:
         """The shard's entry, once its rank has written it in this attempt.

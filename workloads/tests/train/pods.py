@@ -17,8 +17,8 @@ import psutil
 from worlds import CONTEXT, start
 
 from lmforge_api.run import ExitReport, Rendezvous, TrainingRun
-from lmforge_workloads.common import launch, metrics
-from lmforge_workloads.train import checkpoint, data, startup
+from lmforge_workloads.common import checkpoints, launch, metrics
+from lmforge_workloads.train import data, startup
 
 TIMEOUT = 120.0
 
@@ -89,7 +89,7 @@ def wait_for_step(run: TrainingRun, step: int) -> None:
 def wait_for_checkpoint(run: TrainingRun) -> None:
     """Until there is one."""
     deadline = time.monotonic() + TIMEOUT
-    while not checkpoint.complete_steps(Path(run.store.root)):
+    while not checkpoints.complete_steps(Path(run.store.root)):
         assert time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.01)
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmforge_workloads.common import artifact
+from lmforge_workloads.common import artifact, checkpoints
 from lmforge_workloads.train import checkpoint
 from lmforge_workloads.train.engine import Fragment
 from lmforge_workloads.train.layers import Split
@@ -80,7 +80,7 @@ def save(root: Path, step: int, data: int = 2, tensor: int = 1, **options: Any) 
         saver.save(step, FakeEngine(saver.layout))  # type: ignore[arg-type]
     for saver in started:
         saver.wait()
-    return checkpoint.directory_of(root, step)
+    return checkpoints.directory_of(root, step)
 
 
 @given(st.sampled_from([1, 2, 3]), st.sampled_from([1, 2]), st.sampled_from([1, 2, 3]), st.sampled_from([1, 2]))
@@ -102,30 +102,30 @@ def test_any_layout_reads_what_any_other_wrote(
 def test_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 20):
         save(tmp_path, step, keep=2)
-    assert checkpoint.complete_steps(tmp_path) == [20, 15]
+    assert checkpoints.complete_steps(tmp_path) == [20, 15]
 
 
 @pytest.mark.parametrize("share", range(3))
 def test_ranks_together_see_every_damage(tmp_path: Path, share: int) -> None:
     directory = save(tmp_path, 5, data=2)
-    assert not any(checkpoint.damaged_files(directory, share=rank, shares=3) for rank in range(3))
+    assert not any(checkpoints.damaged_files(directory, share=rank, shares=3) for rank in range(3))
     names = sorted(name for name in artifact.read_manifest(directory).files)  # type: ignore[union-attr]
     victim = directory / names[share]
     victim.write_bytes(victim.read_bytes()[:-1] + b"\x00")
-    found = [problem for rank in range(3) for problem in checkpoint.damaged_files(directory, share=rank, shares=3)]
+    found = [problem for rank in range(3) for problem in checkpoints.damaged_files(directory, share=rank, shares=3)]
     assert found == [f"{names[share]} is damaged"]
     victim.unlink()
-    assert checkpoint.damaged_files(directory, share=share, shares=3) == [f"{names[share]} is missing"]
+    assert checkpoints.damaged_files(directory, share=share, shares=3) == [f"{names[share]} is missing"]
 
 
 def test_nothing_is_complete_until_the_last_shard_is_there(tmp_path: Path) -> None:
     first, second = savers(tmp_path, layouts(2, 1))
     first.save(5, FakeEngine(first.layout))  # type: ignore[arg-type]
     time.sleep(0.2)
-    assert checkpoint.complete_steps(tmp_path) == []
+    assert checkpoints.complete_steps(tmp_path) == []
     second.save(5, FakeEngine(second.layout))  # type: ignore[arg-type]
     first.wait()
-    assert checkpoint.complete_steps(tmp_path) == [5]
+    assert checkpoints.complete_steps(tmp_path) == [5]
     assert first.newest is not None
     assert first.newest.step == 5
 
@@ -137,11 +137,11 @@ def test_what_an_earlier_attempt_left_half_done_is_not_taken_for_this_ones(tmp_p
     first = Saver(tmp_path, Layout(2, 1, 1, 0), attempt=2, keep=2, created_by="test", background=True)
     first.save(5, FakeEngine(first.layout))  # type: ignore[arg-type]
     time.sleep(0.2)
-    assert checkpoint.complete_steps(tmp_path) == []
+    assert checkpoints.complete_steps(tmp_path) == []
     second = Saver(tmp_path, Layout(2, 1, 1, 1), attempt=2, keep=2, created_by="test", background=False)
     second.save(5, FakeEngine(second.layout))  # type: ignore[arg-type]
     first.wait()
-    assert checkpoint.complete_steps(tmp_path) == [5]
+    assert checkpoints.complete_steps(tmp_path) == [5]
 
 
 def test_training_may_go_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_training_may_go_on_while_a_checkpoint_is_written(tmp_path: Path) -> Non
     for fragment in engine.fragments():
         fragment.weight.zero_()
     saver.wait()
-    for name, value in checkpoint.whole_weights(checkpoint.directory_of(tmp_path, 5)):
+    for name, value in checkpoint.whole_weights(checkpoints.directory_of(tmp_path, 5)):
         assert torch.equal(value, whole("weight", name))
 
 

@@ -16,10 +16,11 @@ from lmforge_api.trainingjob import (
     TokenizerTraining,
 )
 from lmforge_workloads.common import artifact
+from lmforge_workloads.common.exported import exported
 from lmforge_workloads.common.metrics import MetricsLog
 from lmforge_workloads.train import data as tokens
 from lmforge_workloads.train.data import Data
-from lmforge_workloads.train.export import Outcome, export_transformer, exported, save_weights
+from lmforge_workloads.train.export import Outcome, export_transformer, save_weights
 from lmforge_workloads.train.layers import Layers
 from lmforge_workloads.train.model import Transformer, named_parameters, pieces
 from lmforge_workloads.train.shape import from_directory, from_spec

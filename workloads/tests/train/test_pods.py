@@ -32,7 +32,8 @@ from lmforge_api.trainingjob import (
     TokenizerSource,
     TokenizerTraining,
 )
-from lmforge_workloads.train import checkpoint, data
+from lmforge_workloads.common import checkpoints
+from lmforge_workloads.train import data
 
 pytestmark = pytest.mark.distributed
 
@@ -106,7 +107,7 @@ def assert_same_result(run: TrainingRun, other: TrainingRun) -> None:
 def test_a_run_leaves_an_artifact_and_says_so(uninterrupted: TrainingRun) -> None:
     root = Path(uninterrupted.store.root)
     assert list(losses(uninterrupted)) == list(range(1, STEPS + 1))
-    assert checkpoint.complete_steps(root) == [24, 20]
+    assert checkpoints.complete_steps(root) == [24, 20]
     words = json.loads((root / "attempt-1-pod-0.words").read_text())
     assert words["reason"] == "Completed"
     assert words["progress"]["evaluation"]["step"] == STEPS
@@ -143,7 +144,7 @@ def test_sigterm_saves_and_suspends(job: TrainingRun, uninterrupted: TrainingRun
     assert words.reason == "Suspended"
     assert words.progress is not None
     assert words.progress.checkpoint is not None
-    assert checkpoint.complete_steps(Path(job.store.root))[0] == words.step == words.progress.checkpoint.step
+    assert checkpoints.complete_steps(Path(job.store.root))[0] == words.step == words.progress.checkpoint.step
     finish(next_attempt(job))
     assert_same_result(job, uninterrupted)
 
@@ -165,7 +166,7 @@ def test_the_operators_reply_suspends_too(job: TrainingRun) -> None:
         long = job.spec.model_copy(update={"steps": 10_000})
         with pods(job.model_copy(update={"progress": target, "spec": long})) as (pod,):
             assert pod.exit_code() == ExitCode.SUSPENDED
-            assert checkpoint.complete_steps(Path(job.store.root))[0] == pod.words().step
+            assert checkpoints.complete_steps(Path(job.store.root))[0] == pod.words().step
 
 
 @contextlib.contextmanager
@@ -216,7 +217,7 @@ def test_when_one_pod_is_stopped_all_stop_at_the_same_step(tmp_path: Path, text:
         wait_for_step(run, 2)
         second.process.terminate()
         assert [first.exit_code(), second.exit_code()] == [ExitCode.SUSPENDED] * 2
-        assert first.words().step == second.words().step == checkpoint.complete_steps(Path(run.store.root))[0]
+        assert first.words().step == second.words().step == checkpoints.complete_steps(Path(run.store.root))[0]
 
 
 def test_the_loss_of_a_pod_ends_the_others_quickly(tmp_path: Path, text: Path, tokens: Path) -> None:
@@ -300,7 +301,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(job: TrainingRun
     root = Path(job.store.root)
     shutil.copytree(Path(uninterrupted.store.root), root, dirs_exist_ok=True)
     shutil.rmtree(root / "artifact")
-    shard = checkpoint.directory_of(root, STEPS) / "rank-00001.safetensors"
+    shard = checkpoints.directory_of(root, STEPS) / "rank-00001.safetensors"
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
@@ -317,7 +318,7 @@ def test_a_full_store_leaves_no_half_checkpoint(job: TrainingRun) -> None:
     root = Path(job.store.root)
     pod = assert_ends(job, ExitCode.STORE_FULL, "no space is left", before=SmallStore(root))
     assert pod.words().reason == "StoreFull"
-    assert not checkpoint.complete_steps(root)
+    assert not checkpoints.complete_steps(root)
 
 
 class SmallStore:
@@ -351,4 +352,4 @@ def test_an_attempt_after_the_last_has_nothing_to_do(uninterrupted: TrainingRun)
     started = time.monotonic()
     finish(next_attempt(uninterrupted))
     assert time.monotonic() - started < 10
-    assert checkpoint.complete_steps(Path(uninterrupted.store.root)) == [24, 20]
+    assert checkpoints.complete_steps(Path(uninterrupted.store.root)) == [24, 20]

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from lmforge_api.trainingjob import Optimizer, Zero, ZeroOffload
+from lmforge_workloads.common import checkpoints
 from lmforge_workloads.train import checkpoint, model
 from lmforge_workloads.train.engine import Engine
 from lmforge_workloads.train.layers import Layers
@@ -75,7 +76,7 @@ class Case:
     def saved(self) -> Path:
         """Where `save` has put the checkpoint."""
         assert self.save is not None
-        return checkpoint.directory_of(self.save, self.first + self.steps)
+        return checkpoints.directory_of(self.save, self.first + self.steps)
 
 
 @dataclass(frozen=True)
