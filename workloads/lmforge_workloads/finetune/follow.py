@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmforge_api.run import EvaluationResult, FineTuneFigures, FineTuneRun
+from lmforge_workloads.common.exits import NonFiniteLoss
 from lmforge_workloads.common.guards import Agreement, Question, Watchdog, check_finite
 from lmforge_workloads.common.metrics import MetricsLog, Throughput
 from lmforge_workloads.common.progress import Reporter
@@ -108,6 +109,12 @@ class Follow(TrainerCallback):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         loss = metrics["eval_loss"]
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"the evaluation loss after step {state.global_step} is {loss}: "
+                + ("the model's weights are broken" if state.global_step == 0 else "lower optimizer.learningRate")
+                + ", or too large for precision: use fp32"
+            )
         perplexity = math.exp(min(loss, _MOST_NATS))
         result = EvaluationResult(step=state.global_step, loss=loss, perplexity=perplexity)
         early = self.run.spec.early_stopping

@@ -164,9 +164,7 @@ def _plainly(uri: str) -> Iterator[None]:
     """What transformers can't load is the user's to know, in one sentence."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = ""
         if "trust_remote_code" in str(error):

@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from lmforge_api.common import InputStatus
 from lmforge_api.run import ExitCode, FineTuneFigures, FineTuneRun
 from lmforge_workloads.common import artifact, rank
 from lmforge_workloads.common.checkpoints import Inspection, complete_steps, directory_of
+from lmforge_workloads.common.deepspeed import use_ranks_that_have_met
 from lmforge_workloads.common.exits import Suspended
 from lmforge_workloads.common.guards import Agreement, StopSignal, Watchdog
 from lmforge_workloads.common.launch import Place
@@ -43,6 +45,8 @@ def _work(run: FineTuneRun, place: Place, reporter: Reporter, stop: StopSignal) 
     reporter.update(stage="Loading", inputs=_inputs(run, rows), fine_tune=FineTuneFigures(rows=rows.rows))
     inspection = Inspection(Path(run.store.root), rank=place.rank, world=run.world_size)
     rank.rendezvous(run, place)
+    if run.spec.distributed.strategy.startswith("zero"):
+        use_ranks_that_have_met()
     agreement = Agreement()
     step, message = inspection.newest_sound(agreement.all)
     reporter.update(start_step=step, step=step, message=message)
@@ -118,6 +122,8 @@ def _train(
         keeper.close()
     if follow.suspended:
         raise Suspended(f"stopped as asked at step {trainer.state.global_step}; its checkpoint is complete")
+    if follow.standing.over:
+        reporter.update(steps=trainer.state.global_step)
     return follow.standing
 
 
@@ -131,6 +137,7 @@ def _export(
 ) -> None:
     """From the newest checkpoint, or with early stopping the best: it holds the weights as Hugging Face has them."""
     reporter.update(stage="Exporting")
+    unset_hf_deepspeed_config()  # else models would still be loaded in parts, together with ranks that are done
     root = Path(run.store.root)
     steps = complete_steps(root)
     step = steps[0]

@@ -6,12 +6,15 @@ import warnings
 from pathlib import Path
 
 from lmforge_api.run import FineTuneRun
+from lmforge_workloads.common.deepspeed import leave_out_shared_memory
 from lmforge_workloads.common.launch import Live
 
 
 def program(run: FineTuneRun) -> Live[FineTuneRun]:
     """A rank's life, with all that it needs imported before the fork: one import for all."""
     prepare(cuda=run.spec.resources.accelerator is not None, offline=not _on_hub(run))
+    if run.spec.distributed.strategy.startswith("zero"):
+        leave_out_shared_memory()
     from lmforge_workloads.finetune.rank import live
 
     return live

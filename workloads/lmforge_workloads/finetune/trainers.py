@@ -9,7 +9,7 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PrinterCallback
 from trl import DPOTrainer, SFTTrainer
 from trl.models.utils import prepare_deepspeed, prepare_fsdp, unwrap_model_for_generation
 
@@ -31,6 +31,7 @@ class Kept:
     def keep(self: Any, follow: Follow) -> None:
         """To be called once, before training."""
         self.follow = follow
+        self.remove_callback(PrinterCallback)
         self.add_callback(follow)
 
     def parameters(self: Any) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from torch import Tensor
 from lmforge_api import derive
 from lmforge_api.common import ArtifactStatus
 from lmforge_api.run import EvaluationResult, TrainingRun
-from lmforge_workloads.common.exported import write_json
 from lmforge_workloads.common.exits import UserError
+from lmforge_workloads.common.exported import write_json
 from lmforge_workloads.common.metrics import MetricsLog
 from lmforge_workloads.common.progress import Reporter
 from lmforge_workloads.train.data import Data

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lmforge_api.run import TrainingRun
+from lmforge_workloads.common.deepspeed import leave_out_shared_memory
 from lmforge_workloads.common.launch import Live
 
 
@@ -34,8 +35,7 @@ def import_libraries(*, cuda: bool, tensor_parallel: bool) -> None:
     import deepspeed
     import torch
 
-    # DeepSpeed's all-reduce over shared memory is compiled with g++ when it is first used, and works in one pod only.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    leave_out_shared_memory()
     with neutral_compile():
         importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
         if tensor_parallel:

@@ -1,16 +1,27 @@
 """Builders for tests of fine-tuning: tiny models with random weights, a tokenizer of bytes, files of rows, runs."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+import lmforge_workloads.finetune.rank  # noqa: F401  # once, before pods are forked
 from lmforge_api.finetune import FineTuneSpec
-from lmforge_api.run import FineTuneRun, Rendezvous, StorePaths
+from lmforge_api.run import ExitReport, FineTuneRun, ProgressReport, Rendezvous, StorePaths
+from lmforge_workloads.common import launch, metrics
+from lmforge_workloads.finetune import startup
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -97,3 +108,105 @@ def a_run(root: Path, *, model: Path, rows: Path, world: int = 1, attempt: int =
         termination_log=str(root / f"words-{attempt}.json"),
         spec=FineTuneSpec.model_validate(defaults | spec),
     )
+
+
+@dataclass
+class Pod:
+    """A pod as a process: it runs the program's own main process, which forks its ranks."""
+
+    process: int
+    run: FineTuneRun
+    log: Path
+    ended: int | None = None
+
+    def exit_code(self, *, timeout: float = 120.0) -> int:
+        """Wait for its end. 128 + n when signal n ended it, as Kubernetes has it."""
+        deadline = time.monotonic() + timeout
+        while self.ended is None:
+            process, status = os.waitpid(self.process, os.WNOHANG)
+            if process:
+                code = os.waitstatus_to_exitcode(status)
+                self.ended = code if code >= 0 else 128 - code
+            elif time.monotonic() > deadline:
+                raise AssertionError(f"the pod did not end: {self.log.read_text()[-3000:]}")
+            else:
+                time.sleep(0.01)
+        return self.ended
+
+    def words(self) -> ExitReport:
+        """What is in its termination log."""
+        return ExitReport.model_validate_json(Path(self.run.termination_log).read_bytes())
+
+    def kill(self) -> None:
+        """As a node that loses power."""
+        if self.ended is None:
+            os.kill(self.process, signal.SIGKILL)
+            self.exit_code()
+
+
+@contextlib.contextmanager
+def pods(run: FineTuneRun) -> Iterator[list[Pod]]:
+    """Start all pods of an attempt, forked from here, where all libraries are; none is left behind."""
+    run = run.model_copy(update={"rendezvous": Rendezvous(host="localhost", port=_free_port())})
+    started = []
+    for node in range(run.nodes):
+        log = Path(run.store.root) / f"attempt-{run.attempt}-pod-{node}.log"
+        mine = run.model_copy(update={"termination_log": str(log.with_suffix(".words"))})
+        started.append(Pod(_fork(mine, node, log), mine, log))
+    try:
+        yield started
+    finally:
+        for pod in started:
+            pod.kill()
+
+
+def finish(run: FineTuneRun) -> ProgressReport:
+    """Run an attempt to its end, which must be a good one: the last report of rank 0."""
+    with pods(run) as started:
+        for pod in started:
+            assert pod.exit_code() == 0, pod.log.read_text()[-5000:]
+        report = started[0].words().progress
+        assert report is not None
+        return report
+
+
+def failure(run: FineTuneRun) -> tuple[int, str]:
+    """Run an attempt that fails: its exit code, and what it says."""
+    with pods(run) as (pod,):
+        return pod.exit_code(), pod.words().message
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, timeout: float = 120.0) -> None:
+    """Until it holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout} s"
+        time.sleep(0.01)
+
+
+def losses(run: FineTuneRun) -> list[float]:
+    """Training loss of every step, over all attempts."""
+    return [record["loss"] for record in metrics.history(Path(run.store.root)) if "loss" in record]
+
+
+def _fork(run: FineTuneRun, node: int, log: Path) -> int:
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            AcceleratorState._reset_state(reset_partial_state=True)  # of tests before this one
+            code = launch.run_pod(run, node_rank=node, program=startup.program)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return process
+
+
+def _free_port() -> int:
+    with socket.create_server(("localhost", 0)) as server:
+        port: Any = server.getsockname()[1]
+        return int(port)
