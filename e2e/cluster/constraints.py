@@ -21,12 +21,13 @@ def write(paths: Paths) -> None:
 
 
 def expected(paths: Paths) -> Mapping[Path, str]:
-    """The torch image holds torch and what only torch needs; the train image holds the rest of that extra."""
+    """The torch image holds torch and what only torch needs; train and finetune hold the rest of their extras."""
     train = _export(paths, "train")
     without_torch = _export(paths, "train", "--prune", "torch")
     contents = {
         "torch/constraints.txt": [line for line in train if line not in without_torch],
         "train/requirements.txt": without_torch,
+        "finetune/requirements.txt": _export(paths, "finetune", "--prune", "torch"),
         "operator/requirements.txt": _export(paths, "operator"),
         "serve/requirements.txt": _export(paths, "serve"),
         "onnx/requirements.txt": _export(paths, "onnx"),

@@ -72,6 +72,16 @@ TRAIN = Image(
     TORCH,
     ("images/train/requirements.txt", "operator/lmforge_api", "workloads/lmforge_workloads"),
 )
+FINETUNE = Image(
+    "finetune",
+    TORCH,
+    (
+        "images/finetune/requirements.txt",
+        "operator/lmforge_api",
+        "workloads/lmforge_workloads/common",
+        "workloads/lmforge_workloads/finetune",
+    ),
+)
 OPERATOR = Image(
     "operator",
     BASE,
@@ -99,7 +109,7 @@ ONNX = Image(
         "workloads/lmforge_workloads/serve",
     ),
 )
-RUNNABLE = (OPERATOR, TRAIN, VLLM, SERVE)
+RUNNABLE = (OPERATOR, TRAIN, FINETUNE, VLLM, SERVE)
 ON_REQUEST = (LLAMACPP, ONNX)
 """Those that few need."""
 
