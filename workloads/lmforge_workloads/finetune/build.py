@@ -26,11 +26,12 @@ def build(
     data: Data,
     output: Path,
     resuming: bool,
+    universal: bool,
     device: torch.device,
 ) -> Trainer:
-    """Load the models and give them to trl. Checkpoints are saved below `output`."""
+    """Load the models and give them to trl. Checkpoints are saved below `output`; see `settings.common`."""
     spec = run.spec
-    values = settings.common(run, output=output, resuming=resuming)
+    values = settings.common(run, output=output, resuming=resuming, universal=universal)
     # Made before the model: with ZeRO 3, transformers loads weights in parts from then on.
     arguments = (
         DPOConfig(**values, **settings.of_pairs(run))

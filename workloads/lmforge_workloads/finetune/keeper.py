@@ -55,6 +55,8 @@ class Keeper:
     def __init__(self, run: FineTuneRun) -> None:
         self.root = Path(run.store.root)
         self.staging = self.root / "checkpoints" / ".staging-trainer"
+        self.universal = self.root / "checkpoints" / ".staging-universal"
+        """Where a checkpoint of another number of ranks is converted."""
         self.newest: CheckpointStatus | None = None
         self._keep = run.spec.checkpoint.keep
         self._keep_best = run.spec.early_stopping is not None
@@ -85,6 +87,7 @@ class Keeper:
     def close(self) -> None:
         """Nothing is staged any more."""
         shutil.rmtree(self.staging, ignore_errors=True)
+        shutil.rmtree(self.universal, ignore_errors=True)
 
 
 def standing_of(checkpoint: Path) -> Standing:

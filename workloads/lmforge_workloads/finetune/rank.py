@@ -19,7 +19,7 @@ from lmforge_workloads.common.launch import Place
 from lmforge_workloads.common.metrics import MetricsLog
 from lmforge_workloads.common.progress import Reporter
 from lmforge_workloads.common.store import locate
-from lmforge_workloads.finetune import data, export, models
+from lmforge_workloads.finetune import data, export, models, resize
 from lmforge_workloads.finetune.build import Trainer, build
 from lmforge_workloads.finetune.encode import Encoder
 from lmforge_workloads.finetune.facts import facts_of
@@ -94,9 +94,15 @@ def _train(
     if place.rank == 0:
         keeper.sweep()
     agreement.wait()  # nobody writes before the sweep
+    universal = resumed is not None and resize.has_changed(resumed, run)
+    if resumed is not None and universal:
+        if place.rank == 0:
+            resize.convert(resumed, keeper.universal)
+        agreement.wait()
+        resumed = keeper.universal
     trainer = build(
         run, directory=directory, tokenizer=tokenizer, data=rows, output=keeper.staging, resuming=resumed is not None,
-        device=place.device,
+        universal=universal, device=place.device,
     )  # fmt: skip
     _tell_sizes(trainer, rows, reporter)
     watchdog = Watchdog(run.spec.failure_policy.hang_timeout_seconds, end=rank.ender(place, reporter))

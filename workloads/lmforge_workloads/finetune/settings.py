@@ -12,8 +12,11 @@ _OPTIMIZERS = {"adamw-8bit": "adamw_8bit", "paged-adamw-8bit": "paged_adamw_8bit
 _STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 
 
-def common(run: FineTuneRun, *, output: Path, resuming: bool) -> dict[str, Any]:
-    """Settings of any method's trainer, which saves its checkpoints below `output`."""
+def common(run: FineTuneRun, *, output: Path, resuming: bool, universal: bool = False) -> dict[str, Any]:
+    """Settings of any method's trainer, which saves its checkpoints below `output`.
+
+    `universal`: it goes on from a universal checkpoint of DeepSpeed's.
+    """
     spec = run.spec
     cuda = spec.resources.accelerator is not None
     return {
@@ -21,7 +24,7 @@ def common(run: FineTuneRun, *, output: Path, resuming: bool) -> dict[str, Any]:
         **_length(run),
         **_batch(run),
         **_optimizer(run),
-        **_distributed(run),
+        **_distributed(run, universal=universal),
         "use_cpu": not cuda,
         "bf16": spec.precision == "bf16",
         "fp16": spec.precision == "fp16",
@@ -95,17 +98,17 @@ def _optimizer(run: FineTuneRun) -> dict[str, Any]:
     }
 
 
-def _distributed(run: FineTuneRun) -> dict[str, Any]:
+def _distributed(run: FineTuneRun, *, universal: bool) -> dict[str, Any]:
     strategy = run.spec.distributed.strategy
     if strategy == "fsdp2":
         return {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}}
     if strategy in _STAGES:
-        return {"deepspeed": _deepspeed(_STAGES[strategy])}
+        return {"deepspeed": _deepspeed(_STAGES[strategy], universal=universal)}
     backend = "nccl" if run.spec.resources.accelerator is not None else "gloo"
     return {"ddp_backend": backend, "ddp_find_unused_parameters": False}
 
 
-def _deepspeed(stage: int) -> dict[str, Any]:
+def _deepspeed(stage: int, *, universal: bool) -> dict[str, Any]:
     """What `auto` stands for comes from the settings above."""
     return {
         "zero_optimization": {
@@ -114,6 +117,7 @@ def _deepspeed(stage: int) -> dict[str, Any]:
             "contiguous_gradients": True,
             "stage3_gather_16bit_weights_on_model_save": True,
         },
+        "checkpoint": {"load_universal": universal},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": "auto"},
