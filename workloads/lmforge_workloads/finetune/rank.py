@@ -123,6 +123,7 @@ def _train(
     log.info("rank %d begins at step %d, %.1f s after the pod", place.rank, start, time.time() - place.started)
     with watchdog:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    agreement.wait()  # transformers looks into the staging directory to the end, on all ranks
     if metrics is not None:
         metrics.close()
         keeper.close()

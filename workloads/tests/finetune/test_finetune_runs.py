@@ -332,3 +332,21 @@ def test_another_number_of_ranks_goes_on_with_the_same_rows(tuned: FineTuneRun, 
     assert report.start_step == 5
     assert losses(two)[:9] == pytest.approx(losses(plain)[:9], rel=1e-4)
     assert json.loads((tmp_path / "two/artifact/manifest.json").read_text())["createdBy"].endswith("attempt 2")
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("strategy", ["zero2", "fsdp2"])
+def test_what_ranks_have_shared_out_goes_on_with_fewer_of_them(
+    strategy: str, model: Path, rows: Path, tmp_path: Path
+) -> None:
+    def case(root: Path, world: int) -> FineTuneRun:
+        distributed = {"strategy": strategy, "processesPerNode": world}
+        return a_run(root, model=model, rows=rows, world=world, distributed=distributed)
+
+    two = case(tmp_path / "two", 2)
+    finish(two)
+    copy(two, tmp_path / "one", without=("artifact", "adapter", "checkpoints/step-00000010"))
+    one = case(tmp_path / "one", 1).model_copy(update={"attempt": 2})
+    assert finish(one).start_step == 5
+    assert losses(one)[:9] == pytest.approx(losses(two)[:9], rel=1e-6)
+    assert not list(tmp_path.rglob(".staging*"))
