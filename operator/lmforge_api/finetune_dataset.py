@@ -113,7 +113,7 @@ class FineTuneDataset(RowSource):
 
     format: RowFormat = Field(
         "auto",
-        description="What a row is. text: one text. prompt-completion: the completion is learned, as plain text after the prompt. chat: a conversation in the model's chat template, whose answers are learned. preference: a prompt with a chosen and a rejected answer (dpo). auto goes by the columns.",
+        description="What a row is. text: one text. prompt-completion: the completion is learned, as plain text after the prompt. chat: a conversation in the model's chat template, whose answers are learned. preference: a prompt with a chosen and a rejected answer (dpo). auto goes by the columns, and takes a prompt with an answer for chat where the model has a chat template.",
     )
     columns: Columns = Field(default_factory=Columns, description="Which column holds what.")
     template: Template = Field(default_factory=Template, description="How columns become text.")

@@ -1,5 +1,6 @@
 """One rank's life: find the rows, meet the others, build or restore, train, export."""
 
+import gc
 import json
 import logging
 import time
@@ -144,6 +145,7 @@ def _export(
 ) -> None:
     """From the newest checkpoint, or with early stopping the best: it holds the weights as Hugging Face has them."""
     reporter.update(stage="Exporting")
+    gc.collect()  # what was trained is in the checkpoint
     unset_hf_deepspeed_config()  # else models would still be loaded in parts, together with ranks that are done
     root = Path(run.store.root)
     steps = complete_steps(root)
