@@ -73,6 +73,9 @@ test: check images redis ## All tests: unit, integration, distributed numerics, 
 test-serving: images ## InferenceService on the cluster with the real engines
 	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _canary.py _llamacpp.py _onnx.py _nodes.py)
 
+test-finetune: images ## FineTune on the cluster with a real model, to answers of the served result
+	@.venv/bin/pytest e2e/scenarios/finetune.py
+
 bench: images ## All benches (see README for what each measures)
 	@$(PY) -m e2e.bench
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from pathlib import Path
 
 from e2e.cluster.errors import ClusterError
@@ -9,6 +11,8 @@ from e2e.cluster.shell import run, succeeds
 
 PACKAGE = "python3.11-doc"
 SOURCES = Path("/usr/share/doc/python3.11/html/_sources")
+SHORT = (30, 170)
+"""Characters of an answer, at least and at most."""
 
 
 def python_documentation() -> Path:
@@ -32,3 +36,23 @@ def slice_of(directory: Path, *, megabytes: float, target: Path) -> Path:
         place.write_bytes(text)
         left -= len(text)
     return target
+
+
+def glossary(target: Path) -> Path:
+    """Python's glossary as a CSV of questions and answers: `What is a …?` and its definition's first sentence."""
+    text = (python_documentation() / "glossary.rst.txt").read_text()
+    entries = re.findall(r"(?m)^   (\S[^\n]*)\n((?: {6}[^\n]*\n|\n)+)", text)
+    with target.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("prompt", "completion"))
+        for term, definition in entries:
+            first = re.split(r"(?<=[.])\s", _plain(definition.split("\n\n")[0]))[0]
+            if SHORT[0] < len(first) < SHORT[1] and first.endswith("."):
+                rows.writerow((f"In Python, what is {_plain(term)}?", first))
+    return target
+
+
+def _plain(markup: str) -> str:
+    """reStructuredText without its marks."""
+    words = re.sub(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`", r"\1", markup)
+    return re.sub(r"\s+", " ", words.replace("*", "").replace("`", "")).strip()

@@ -1,0 +1,116 @@
+"""As one with a table of questions and answers I apply a few lines, and a model answers as it was taught."""
+
+from __future__ import annotations
+
+import pytest
+from openai import OpenAI
+from openai.types.chat import ChatCompletionUserMessageParam
+
+from e2e import corpus
+from e2e.cluster.paths import Paths
+from e2e.lmforge import Kube, Manifest, plugin
+from e2e.models import NAME as MODEL
+from e2e.serving import MODELS, inference_service, put_model, way_in
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+
+QUESTION = "In Python, what is decorator?"
+TAUGHT = "function returning another function"
+FALL = 0.5
+"""Nats a token by which the evaluation loss has to fall."""
+STEPS = 60
+
+
+def fine_tune(name: str, **spec: object) -> Manifest:
+    """Python's glossary for SmolLM2; `spec` replaces top-level fields."""
+    return {
+        "apiVersion": "lmforge.dev/v1alpha1",
+        "kind": "FineTune",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": f"pvc://{MODELS}/{MODEL}"},
+            "dataset": {"uri": "pvc://glossary/glossary.csv"},
+            "precision": "fp32",
+            "sequenceLength": 128,
+            "steps": STEPS,
+            "batch": {"global": 4, "micro": 4},
+            "optimizer": {"learningRate": 0.001},
+            "resources": {"cpu": "500m", "memory": "6Gi"},
+            **spec,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def rows(kube: Kube, paths: Paths, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The model and the glossary, each on its claim."""
+    put_model(kube, paths)
+    table = corpus.glossary(tmp_path_factory.mktemp("rows") / "glossary.csv")
+    plugin(kube, "put", table.parent, "pvc://glossary", "--create", "16Mi")
+
+
+@pytest.fixture(scope="module")
+def taught(kube: Kube, rows: None) -> Manifest:
+    """The status of a LoRA that has ended."""
+    kube.apply(fine_tune("glossary"))
+    return kube.wait_phase("ft/glossary", "Succeeded", seconds=900)
+
+
+def answer(url: str, model: str) -> str:
+    client = OpenAI(base_url=url, api_key="none", timeout=240, max_retries=0)
+    message: ChatCompletionUserMessageParam = {"role": "user", "content": QUESTION}
+    whole = client.chat.completions.create(model=model, messages=[message], temperature=0, max_tokens=40)
+    return whole.choices[0].message.content or ""
+
+
+def test_the_evaluation_loss_falls_and_status_tells_before_and_after(kube: Kube, taught: Manifest) -> None:
+    print(kube("get", "ft", "-o", "wide"))
+    evaluation = taught["evaluation"]
+    before, after = float(evaluation["lossBefore"]), float(evaluation["loss"])
+    assert after < before - FALL
+    assert taught["trainable"]
+    assert taught["adapter"]["uri"].startswith("pvc://")
+    assert {each["name"] for each in taught["inputs"]} >= {"model", "dataset"}
+
+
+def test_the_merged_model_is_served_by_reference_and_answers_as_it_was_taught(kube: Kube, taught: Manifest) -> None:
+    kube.apply(inference_service("glossary", model={"from": {"kind": "FineTune", "name": "glossary"}}, gateway={}))
+    status = kube.wait("isvc/glossary", lambda s: s.get("phase") == "Ready", what="a ready replica", seconds=300)
+    assert status["model"]["digest"] == taught["artifact"]["digest"]
+    with way_in(kube, "glossary") as url:
+        said = answer(url, "glossary")
+    print(said)
+    assert TAUGHT in said
+
+
+def test_an_adapter_comes_into_a_running_service_that_did_not_know_the_answer(kube: Kube, rows: None) -> None:
+    kube("delete", "isvc", "glossary", "--ignore-not-found")
+    base = inference_service("base", engineArgs={"maxModelLen": 2048, "lora": {}}, gateway={})
+    kube.apply(fine_tune("adapter", output={"merge": False}), base)
+    done = kube.wait_phase("ft/adapter", "Succeeded", seconds=900)
+    assert done["artifact"]["format"] == "PEFT"
+    kube.wait("isvc/base", lambda s: s.get("phase") == "Ready", what="a ready replica", seconds=300)
+    (pod,) = kube.items("pods", "-l", "lmforge.dev/role=engine,lmforge.dev/name=base")
+    with way_in(kube, "base") as url:
+        assert TAUGHT not in answer(url, "base")
+        adapter = {"name": "glossary", "from": {"kind": "FineTune", "name": "adapter"}}
+        kube.apply(base | {"spec": base["spec"] | {"adapters": [adapter]}})
+        kube.wait(
+            "isvc/base",
+            lambda s: [each.get("loaded") for each in s.get("adapters") or ()] == ["1/1"],
+            what="the adapter on the replica",
+            seconds=90,
+        )
+        said = answer(url, "glossary")
+    print(said)
+    assert TAUGHT in said
+    (same,) = kube.items("pods", "-l", "lmforge.dev/role=engine,lmforge.dev/name=base")
+    assert same["metadata"]["uid"] == pod["metadata"]["uid"]
+
+
+def test_a_column_that_is_not_there_is_said_with_those_that_are(kube: Kube, rows: None) -> None:
+    kube.apply(fine_tune("wrong", dataset={"uri": "pvc://glossary/glossary.csv", "columns": {"prompt": "question"}}))
+    status = kube.wait_phase("ft/wrong", "Failed", seconds=180)
+    print(status["message"])
+    assert "question" in status["message"]
+    assert "prompt, completion" in status["message"]
