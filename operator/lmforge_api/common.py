@@ -166,6 +166,8 @@ class Attempt(StatusModel):
 
     number: int = Field(description="1 for the first.")
     started_at: str | None = Field(None, description="When the Job was created (RFC 3339).")
+    queue: str = Field("", description="Kueue LocalQueue that it had to pass.")
+    admitted_at: str | None = Field(None, description="When that queue let it start (RFC 3339).")
     ended_at: str | None = Field(None, description="When it was over (RFC 3339).")
     outcome: Literal["Running", "Succeeded", "Failed", "Suspended", "Preempted"] = Field(
         "Running", description="How it ended."

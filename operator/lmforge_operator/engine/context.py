@@ -27,6 +27,8 @@ class Context:
     deployments: Informer
     leader_worker_sets: Informer
     """Empty where LeaderWorkerSet isn't installed."""
+    workloads: Informer
+    """Kueue's view of Jobs that wait in its queues, by the Job's UID. Empty where Kueue isn't installed."""
     services: Informer
     """Metadata only."""
     config_maps: Informer
@@ -45,7 +47,7 @@ class Context:
     @property
     def informers(self) -> tuple[Informer, ...]:
         workloads = (self.jobs, self.pods, self.deployments, self.leader_worker_sets)
-        return (*workloads, self.services, self.config_maps, self.claims)
+        return (*workloads, self.workloads, self.services, self.config_maps, self.claims)
 
 
 Background = Callable[[Context], Coroutine[Any, Any, None]]

@@ -33,12 +33,13 @@ from lmforge_operator.kube.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SERVICES,
+    WORKLOADS,
     Key,
     Manifest,
     Resource,
 )
 from lmforge_operator.kube.transport import Transport
-from lmforge_operator.labels import OWNER_UID
+from lmforge_operator.labels import KUEUE_JOB, OWNER_UID
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.reports.forward import Forwarder
 from lmforge_operator.reports.identity import Reviewer
@@ -159,6 +160,12 @@ class Runtime:
         metadata = claim["metadata"]
         self.objects.wake_dependents(Key(PERSISTENT_VOLUME_CLAIMS.kind, metadata["namespace"], metadata["name"]))
 
+    def _workload_changed(self, workload: Manifest) -> None:
+        for owner in workload["metadata"].get("ownerReferences") or ():
+            job = self.context.jobs.get(workload["metadata"]["namespace"], owner["name"])
+            if job is not None:
+                self._wakes.child_changed(job)
+
     # The parts
 
     @property
@@ -173,6 +180,14 @@ class Runtime:
             pods=self._children(PODS, projections.pod),
             deployments=self._children(DEPLOYMENTS, projections.deployment),
             leader_worker_sets=self._children(LEADER_WORKER_SETS, projections.leader_worker_set, optional=True),
+            workloads=self._informer(
+                WORKLOADS,
+                projections.workload,
+                KUEUE_JOB,
+                self._workload_changed,
+                owner_label=KUEUE_JOB,
+                optional=True,
+            ),
             services=self._children(SERVICES, projections.only_metadata, metadata_only=True),
             config_maps=self._children(CONFIG_MAPS, projections.only_metadata, metadata_only=True),
             claims=self._informer(
@@ -211,6 +226,7 @@ class Runtime:
         on_change: OnChange,
         *,
         on_written: OnChange = lambda _: None,
+        owner_label: str = OWNER_UID,
         metadata_only: bool = False,
         optional: bool = False,
     ) -> Informer:
@@ -219,6 +235,7 @@ class Runtime:
             resource,
             project=project,
             selector=selector,
+            owner_label=owner_label,
             on_change=on_change,
             on_written=on_written,
             namespaces=self.settings.watch_namespaces or ("",),

@@ -39,6 +39,7 @@ class Cache:
 
     project: Projection
     grouped: Callable[[Manifest], str] = lambda _: ""
+    owner_label: str = OWNER_UID
     _entries: dict[tuple[str, str], Entry] = field(default_factory=dict)
     _owned: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     _groups: Counter[str] = field(default_factory=Counter)
@@ -78,7 +79,7 @@ class Cache:
         return self._decoded(entry) if entry else None
 
     def owned_by(self, uid: str) -> list[Manifest]:
-        """The objects that carry this owner's UID in their label, by name."""
+        """The objects that carry this owner's UID in their `owner_label`, by name."""
         return [self._decoded(self._entries[place]) for place in sorted(self._owned.get(uid, ()))]
 
     def places(self, scope: str = "") -> Iterator[tuple[str, str]]:
@@ -104,7 +105,7 @@ class Cache:
 
     def _entry(self, manifest: Manifest, version: int, data: bytes) -> Entry:
         metadata = manifest["metadata"]
-        owner = (metadata.get("labels") or {}).get(OWNER_UID, "")
+        owner = (metadata.get("labels") or {}).get(self.owner_label, "")
         return Entry(version, metadata["uid"], intern(owner), intern(self.grouped(manifest)), data)
 
     def _store(self, place: tuple[str, str], former: Entry | None, entry: Entry) -> None:

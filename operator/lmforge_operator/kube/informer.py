@@ -15,6 +15,7 @@ from lmforge_operator.errors import ApiError, Forbidden, Gone, NotFound, from_st
 from lmforge_operator.kube.cache import Cache, Projection
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.resources import Manifest, Resource
+from lmforge_operator.labels import OWNER_UID
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Informer:
         on_change: OnChange = lambda _: None,
         on_written: OnChange = lambda _: None,
         selector: str = "",
+        owner_label: str = OWNER_UID,
         namespaces: Sequence[str] = ("",),
         metadata_only: bool = False,
         optional: bool = False,
@@ -54,7 +56,7 @@ class Informer:
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
         self.resource = resource
-        self.cache = Cache(project, grouped)
+        self.cache = Cache(project, grouped, owner_label)
         self._kube = kube
         self._on_change = on_change
         self._on_written = on_written

@@ -2,7 +2,7 @@
 
 from lmforge_operator.kube.cache import Projection
 from lmforge_operator.kube.resources import Manifest
-from lmforge_operator.labels import COMPLETION_INDEX
+from lmforge_operator.labels import COMPLETION_INDEX, KUEUE_QUEUE
 
 __all__ = [
     "Projection",
@@ -15,6 +15,7 @@ __all__ = [
     "only_metadata",
     "phase",
     "pod",
+    "workload",
 ]
 
 METADATA = (
@@ -29,12 +30,13 @@ METADATA = (
 )
 CHILD_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "labels")
 OWN_ANNOTATIONS = "lmforge.dev/"
-CHILD_LABELS = (OWN_ANNOTATIONS, COMPLETION_INDEX)
+CHILD_LABELS = (OWN_ANNOTATIONS, COMPLETION_INDEX, KUEUE_QUEUE)
 POD_STATUS = ("phase", "reason", "podIP")
 POD_CONDITIONS = ("PodScheduled", "Ready", "DisruptionTarget")
 CONDITION = ("type", "status", "reason", "message")
 CONTAINER_STATUS = ("state", "lastState", "restartCount")
 DEPLOYMENT_STATUS = ("availableReplicas",)
+WORKLOAD_CONDITIONS = ("QuotaReserved", "Evicted", "Requeued")
 
 
 def metadata(manifest: Manifest) -> Manifest:
@@ -65,10 +67,23 @@ def custom_resource(manifest: Manifest) -> Manifest:
 
 
 def job(manifest: Manifest) -> Manifest:
-    """Whether and how a Job is over. Its counts of pods change often and say nothing that the pods don't."""
+    """Whether and how a Job is over, or held. Its counts of pods change often and say nothing that the pods don't."""
     full = manifest.get("status") or {}
     status = _some(full, ("failed",)) | {"conditions": _conditions(full)}
-    return {"metadata": _child(manifest), "status": status}
+    held = (manifest.get("spec") or {}).get("suspend")
+    return {"metadata": _child(manifest), "status": status} | ({"spec": {"suspend": True}} if held else {})
+
+
+def workload(manifest: Manifest) -> Manifest:
+    """What Kueue says of a Job's place in its queue."""
+    full = manifest["metadata"]
+    jobs = [_some(each, ("kind", "name")) for each in full.get("ownerReferences") or () if each["kind"] == "Job"]
+    conditions = [each for each in _conditions(manifest.get("status") or {}) if each["type"] in WORKLOAD_CONDITIONS]
+    return {
+        "metadata": _some(full, ("name", "namespace", "uid")) | {"ownerReferences": jobs},
+        "spec": _some(manifest.get("spec"), ("active",)),
+        "status": {"conditions": conditions},
+    }
 
 
 def deployment(manifest: Manifest) -> Manifest:

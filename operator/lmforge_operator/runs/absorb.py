@@ -14,11 +14,20 @@ def absorb(run: Run) -> RunStatus:
     status = run.status
     if not status.attempts:
         return status
-    last = status.attempts[-1]
+    last = _admitted(run, status.attempts[-1])
+    status = status.model_copy(update={"attempts": [*status.attempts[:-1], last]})
     report = run.report_of(last.number)
     if report:
         status = _heard(run, status, last, report)
     return status.model_copy(update={"attempts": [_explained(run, attempt) for attempt in status.attempts]})
+
+
+def _admitted(run: Run, attempt: Attempt) -> Attempt:
+    """Its queue lets a Job start by taking it out of suspension."""
+    job = run.jobs.get(attempt.number)
+    if not attempt.queue or attempt.admitted_at or attempt.outcome != "Running" or job is None or job.suspended:
+        return attempt
+    return attempt.model_copy(update={"admitted_at": rfc3339(run.now)})
 
 
 def _heard(run: Run, status: RunStatus, attempt: Attempt, report: ProgressReport) -> RunStatus:

@@ -100,6 +100,7 @@ def _start(run: Run, status: RunStatus) -> Decision:
         start_step=status.checkpoint.step if status.checkpoint else 0,
         step=status.checkpoint.step if status.checkpoint else 0,
         nodes=_attempt_nodes(run, status),
+        queue=run.spec.scheduling.queue or "",
     )
     status = status.model_copy(
         update={

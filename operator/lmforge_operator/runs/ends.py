@@ -9,14 +9,15 @@ from lmforge_operator.engine.conditions import find
 from lmforge_operator.labels import ConditionType, Reason
 from lmforge_operator.pods.holdups import Finding
 from lmforge_operator.pods.state import timestamp
+from lmforge_operator.runs.admission import held_back, withdrawal
 from lmforge_operator.runs.causes import Cause, end_of
-from lmforge_operator.runs.run import Run, active_seconds, seconds_since
+from lmforge_operator.runs.run import Run, active_seconds, begun_at, seconds_since
 from lmforge_operator.runs.waiting import Waiting, first_finding
 
 CACHE_LAG = 5.0
 """Seconds in which a Job that another replica created just now may be missing from this one's watch."""
 SUSPEND_GRACE = 120.0
-"""Seconds that a run gets to confirm the checkpoint that a suspension asks for."""
+"""Seconds that a run gets to save the checkpoint that a suspension, or its queue, asks for."""
 WATCHDOG_MARGIN = 30.0
 """Seconds that the pods' own watchdogs get beyond the hang timeout before the operator steps in."""
 UNSCHEDULABLE_PATIENCE = 20.0
@@ -43,7 +44,35 @@ def _complete(run: Run, attempt: Attempt) -> End | None:
     return End("Succeeded", Cause(Reason.COMPLETED, "All ranks finished")) if job and job.complete else None
 
 
+def _taken_back(run: Run, attempt: Attempt) -> End | None:
+    """Its queue ended it, the pods have gone, and the next attempt may queue."""
+    cause = taken_back(run, attempt)
+    if cause is None or held_back_by_queue(run, attempt):
+        return None
+    asked = asked_to_stop_at(run.status)
+    overdue = asked is not None and seconds_since(asked, run.now) >= SUSPEND_GRACE
+    gone = all(pod.ended for pod in run.pods_of(attempt.number))
+    return End("Suspended", cause) if gone or overdue else None
+
+
+def taken_back(run: Run, attempt: Attempt) -> Cause | None:
+    """Why its queue ended what it had admitted, if it did: it does so by suspending the Job."""
+    job = run.jobs.get(attempt.number)
+    if job is None or job.place is None or not job.suspended or not attempt.admitted_at:
+        return None
+    found = withdrawal(job.place)
+    return Cause(found.reason, found.message, infrastructure=True)
+
+
+def held_back_by_queue(run: Run, attempt: Attempt) -> str:
+    """Why its queue would not take another attempt now, or nothing."""
+    job = run.jobs.get(attempt.number)
+    return held_back(job.place) if job and job.place else ""
+
+
 def _over(run: Run, attempt: Attempt) -> End | None:
+    if taken_back(run, attempt):
+        return None  # what becomes of the pods now says nothing about them
     job = run.jobs.get(attempt.number)
     cause = end_of(job, run.pods_of(attempt.number), nodes=attempt.nodes) if job else None
     if cause is None:
@@ -84,9 +113,10 @@ def _suspended_idle(run: Run, attempt: Attempt) -> End | None:
 
 
 def asked_to_stop_at(status: RunStatus) -> str | None:
-    """When the attempt was asked for a checkpoint, by a suspension."""
+    """When the attempt was asked for a checkpoint, by a suspension or by its queue."""
     asked = find(status.conditions, ConditionType.SUSPENDED)
-    return asked.last_transition_time if asked and asked.reason == Reason.CHECKPOINT_REQUESTED else None
+    reasons = (Reason.CHECKPOINT_REQUESTED, Reason.PREEMPTED, Reason.EVICTED)
+    return asked.last_transition_time if asked and asked.status == "True" and asked.reason in reasons else None
 
 
 def _silent(run: Run, attempt: Attempt) -> End | None:
@@ -103,7 +133,9 @@ def longest_silence(run: Run) -> float:
 
 
 def silence(run: Run, attempt: Attempt) -> float | None:
-    """Seconds since the attempt last reported, or None when it never did."""
+    """Seconds since the attempt last reported, or None when it never did, or can't."""
+    if taken_back(run, attempt):
+        return None
     if run.report and run.reported_at and run.report.attempt == attempt.number:
         return (run.now - run.reported_at).total_seconds()
     updated = run.status.progress.updated_at
@@ -126,7 +158,7 @@ def _no_room(run: Run, attempt: Attempt) -> End | None:
     if not any(size < attempt.nodes for size in run.nodes_that_fit):
         return None
     found = lacks_room(run, attempt)
-    if found is None or seconds_since(attempt.started_at, run.now) < UNSCHEDULABLE_PATIENCE:
+    if found is None or seconds_since(begun_at(attempt), run.now) < UNSCHEDULABLE_PATIENCE:
         return None
     return End("Preempted", Cause(Reason.UNSCHEDULABLE, found.message, infrastructure=True))
 
@@ -140,6 +172,7 @@ def lacks_room(run: Run, attempt: Attempt) -> Finding | None:
 Check = Callable[[Run, Attempt], End | None]
 _CHECKS: tuple[Check, ...] = (
     _complete,
+    _taken_back,
     _over,
     _job_gone,
     _deadline,

@@ -5,6 +5,8 @@ from typing import Any
 
 from lmforge_api.common import Attempt, RunStatus
 from lmforge_operator.engine.events import Event
+from lmforge_operator.labels import Reason
+from lmforge_operator.runs.run import was_cut_short
 
 _OF_NOTE = ("Succeeded", "Failed", "Suspended", "Suspending")
 
@@ -14,17 +16,19 @@ def between(before: Mapping[str, Any], after: RunStatus) -> Iterator[Event]:
     known = {attempt["number"]: attempt for attempt in before.get("attempts") or ()}
     for attempt in after.attempts:
         former = known.get(attempt.number)
-        if attempt.outcome in ("Failed", "Preempted") and (former is None or former["outcome"] == "Running"):
+        if was_cut_short(attempt) and (former is None or former["outcome"] == "Running"):
             yield _ended(attempt)
         if former is None:
             yield _started(attempt)
     if after.phase != before.get("phase") and after.phase in _OF_NOTE:
         yield Event("Warning" if after.phase == "Failed" else "Normal", after.phase, after.message)
     elif after.phase == "Pending" and (after.phase, after.reason) != (before.get("phase"), before.get("reason")):
-        yield Event("Warning", after.reason, after.message)
+        yield Event("Normal" if after.reason == Reason.QUEUED else "Warning", after.reason, after.message)
 
 
 def _started(attempt: Attempt) -> Event:
+    if attempt.queue:
+        return Event("Normal", "AttemptQueued", f"Attempt {attempt.number} queues in {attempt.queue}.")
     at = f" from step {attempt.start_step}" if attempt.start_step else ""
     return Event("Normal", "AttemptStarted", f"Attempt {attempt.number} started on {attempt.nodes} pods{at}.")
 

@@ -56,7 +56,7 @@ def observed(
         spec=spec,
         status=status if status.derived else status.model_copy(update={"derived": derived}),
         template_hash=template_hash(spec.template.wire(), spec.resources.wire(), spec.scheduling.wire(), image),
-        jobs=read_jobs(seen.jobs),
+        jobs=read_jobs(seen.jobs, workloads=seen.workloads),
         pods=read_pods(seen.pods),
         report=report,
         reported_at=reported_at,

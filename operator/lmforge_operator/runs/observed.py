@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from lmforge_api.run import ExitReport, ProgressReport
 from lmforge_operator.inputs.references import Lookup
-from lmforge_operator.labels import ATTEMPT, COMPLETION_INDEX, TEMPLATE_HASH
+from lmforge_operator.labels import ATTEMPT, COMPLETION_INDEX, KUEUE_QUEUE, TEMPLATE_HASH
 from lmforge_operator.pods.state import PodState, read_pod, timestamp
+from lmforge_operator.runs.admission import Place, read_place
 
 Manifest = Mapping[str, Any]
 
@@ -36,6 +37,8 @@ class JobSeen:
     failed_pods: int = 0
     failed_message: str = ""
     suspended: bool = False
+    place: Place | None = None
+    """In the queue that it has to pass, if it has to pass one."""
     deleting: bool = False
 
 
@@ -46,6 +49,8 @@ class Seen:
     now: datetime
     jobs: list[dict[str, Any]] = field(default_factory=list)
     pods: list[dict[str, Any]] = field(default_factory=list)
+    workloads: list[dict[str, Any]] | None = None
+    """Kueue's; None where it isn't installed."""
     report: tuple[ProgressReport, datetime] | None = None
     """The newest, and when it came."""
     lookup: Lookup
@@ -53,9 +58,10 @@ class Seen:
     lost_nodes: frozenset[str] = frozenset()
 
 
-def read_jobs(manifests: Iterable[Manifest]) -> dict[int, JobSeen]:
-    """Jobs by attempt."""
-    jobs = (_job(manifest) for manifest in manifests)
+def read_jobs(manifests: Iterable[Manifest], *, workloads: Iterable[Manifest] | None = None) -> dict[int, JobSeen]:
+    """Jobs by attempt, with what Kueue's Workloads say of them; no Workloads at all where Kueue isn't installed."""
+    known = None if workloads is None else list(workloads)
+    jobs = (_job(manifest, known) for manifest in manifests)
     return {job.attempt: job for job in jobs}
 
 
@@ -64,7 +70,7 @@ def read_pods(manifests: Iterable[Manifest]) -> tuple[PodSeen, ...]:
     return tuple(sorted(map(_pod, manifests), key=lambda pod: (pod.attempt, pod.index, pod.name)))
 
 
-def _job(manifest: Manifest) -> JobSeen:
+def _job(manifest: Manifest, workloads: list[Manifest] | None) -> JobSeen:
     meta, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
     failed = conditions.get("Failed") or conditions.get("FailureTarget") or {}
@@ -76,9 +82,17 @@ def _job(manifest: Manifest) -> JobSeen:
         complete="Complete" in conditions,
         failed_pods=max(int(status.get("failed") or 0), 1 if failed else 0),
         failed_message=failed.get("message", ""),
-        suspended="Suspended" in conditions,
+        suspended=bool((manifest.get("spec") or {}).get("suspend")),
+        place=_place(meta, workloads),
         deleting="deletionTimestamp" in meta,
     )
+
+
+def _place(meta: Manifest, workloads: list[Manifest] | None) -> Place | None:
+    queue = meta["labels"].get(KUEUE_QUEUE)
+    if queue is None:
+        return None
+    return read_place(queue, workloads if workloads is None else [w for w in workloads if w["job"] == meta["uid"]])
 
 
 def _pod(manifest: Manifest) -> PodSeen:

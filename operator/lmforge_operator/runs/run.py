@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from lmforge_api.common import Attempt, RunStatus
+from lmforge_api.common import Attempt, RunStatus, Scheduling
 from lmforge_api.run import ProgressReport
 from lmforge_api.run_fields import FailurePolicy
 from lmforge_operator.inputs.gather import NO_INPUTS, Inputs
+from lmforge_operator.labels import Reason
 from lmforge_operator.pods.state import timestamp
 from lmforge_operator.runs.observed import JobSeen, PodSeen
 
@@ -24,6 +25,8 @@ class RunSpec(Protocol):
     def steps(self) -> int | None: ...
     @property
     def failure_policy(self) -> FailurePolicy: ...
+    @property
+    def scheduling(self) -> Scheduling: ...
     @property
     def active_deadline_seconds(self) -> int | None: ...
     @property
@@ -107,10 +110,21 @@ def seconds_since(text: str | None, now: datetime) -> float:
     return (now - timestamp(text)).total_seconds() if text else 0.0
 
 
+def begun_at(attempt: Attempt) -> str | None:
+    """When its pods were first free to start: None while it waits in its queue."""
+    return attempt.admitted_at if attempt.queue else attempt.started_at
+
+
+def was_cut_short(attempt: Attempt) -> bool:
+    """By a fault or by others, and not by the user's wish."""
+    by_queue = attempt.outcome == "Suspended" and attempt.reason in (Reason.PREEMPTED, Reason.EVICTED)
+    return by_queue or attempt.outcome in ("Failed", "Preempted")
+
+
 def active_seconds(attempts: list[Attempt], now: datetime) -> float:
-    """Seconds that attempts took in all: what activeDeadlineSeconds is compared with."""
+    """Seconds that attempts took in all, without those in a queue: what activeDeadlineSeconds is compared with."""
     return sum(
-        (timestamp(a.ended_at) if a.ended_at else now).timestamp() - timestamp(a.started_at).timestamp()
+        ((timestamp(a.ended_at) if a.ended_at else now) - timestamp(begun)).total_seconds()
         for a in attempts
-        if a.started_at
+        if (begun := begun_at(a))
     )

@@ -2,9 +2,9 @@
 
 from lmforge_api.common import Attempt, RunPhase, RunStatus
 from lmforge_operator.labels import Reason
-from lmforge_operator.pods.holdups import sentence
-from lmforge_operator.runs.ends import silence
-from lmforge_operator.runs.run import Run, seconds_since
+from lmforge_operator.pods.holdups import Finding, sentence
+from lmforge_operator.runs.ends import held_back_by_queue, silence, taken_back
+from lmforge_operator.runs.run import Run, begun_at, seconds_since, was_cut_short
 from lmforge_operator.runs.waiting import Waiting, first_finding
 
 QUIET = 10.0
@@ -18,6 +18,8 @@ Words = tuple[RunPhase, str, str]
 
 def at_work(run: Run, status: RunStatus, attempt: Attempt) -> Words:
     """How an attempt that is under way is doing."""
+    if taken_back(run, attempt):
+        return _on_its_way_back(run, status, attempt)
     if run.report_of(attempt.number) is None and silence(run, attempt) is None:
         return phase_of_wait(run, status, attempt)
     if run.spec.suspend:
@@ -43,22 +45,37 @@ def phase_of_wait(run: Run, status: RunStatus, attempt: Attempt) -> Words:
     again = any(a.outcome in ("Failed", "Preempted") for a in status.attempts[:-1])
     phase: RunPhase = "Restarting" if again else "Starting"
     found = first_finding(Waiting(run.jobs.get(attempt.number), run.pods_of(attempt.number), attempt.nodes))
-    settling = seconds_since(attempt.started_at, run.now) < SETTLING and found and found.reason == Reason.UNSCHEDULABLE
+    settling = seconds_since(begun_at(attempt), run.now) < SETTLING and found and found.reason == Reason.UNSCHEDULABLE
     if found and found.stuck and not settling:
         return ("Restarting" if again else "Pending"), found.reason, sentence(found.message)
     if found and found.reason == Reason.QUEUED:
-        return "Pending", found.reason, sentence(found.message)
+        return "Pending", found.reason, _queued_message(status, found)
     what = found.message if found else "all pods have started; waiting for the first report"
     return phase, Reason.STARTING, f"{repeated_work(status)} {sentence(what)}".strip()
 
 
 def repeated_work(status: RunStatus) -> str:
     """What the last failure was and what it cost, for an attempt that follows one."""
-    ended = [attempt for attempt in status.attempts if attempt.outcome in ("Failed", "Preempted")]
+    ended = [attempt for attempt in status.attempts if was_cut_short(attempt)]
     if not ended:
         return ""
     last = ended[-1]
     return f"Attempt {last.number} ended at step {last.step}: {last.message.rstrip('.')}."
+
+
+def _on_its_way_back(run: Run, status: RunStatus, attempt: Attempt) -> Words:
+    """Its queue has ended it: first the pods go, then it may be held back."""
+    cause = taken_back(run, attempt)
+    assert cause is not None
+    held = held_back_by_queue(run, attempt)
+    if held and all(pod.ended for pod in run.pods_of(attempt.number)):
+        return "Pending", cause.reason, f"{sentence(cause.message)} {sentence(held)}"
+    return "Suspending", cause.reason, f"{sentence(cause.message)} The pods save a checkpoint and go."
+
+
+def _queued_message(status: RunStatus, found: Finding) -> str:
+    goes_on = f" It goes on from step {status.checkpoint.step} then." if status.checkpoint else ""
+    return f"{repeated_work(status)} {sentence(found.message)}{goes_on}".strip()
 
 
 def _running_message(run: Run, status: RunStatus, attempt: Attempt) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lmforge_api.common import Attempt, RunStatus
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs import ends
-from lmforge_operator.runs.run import Run, active_seconds, seconds_since
+from lmforge_operator.runs.run import Run, active_seconds, begun_at, seconds_since
 from lmforge_operator.runs.story import QUIET, SETTLING
 
 HEARTBEAT = 600.0
@@ -34,8 +34,9 @@ def _deadline(run: Run, status: RunStatus, _: Attempt) -> float | None:
     return None if limit is None else limit - active_seconds(status.attempts, run.now)
 
 
-def _suspension(run: Run, status: RunStatus, _: Attempt) -> float | None:
-    asked = ends.asked_to_stop_at(status) if run.spec.suspend else None
+def _suspension(run: Run, status: RunStatus, attempt: Attempt) -> float | None:
+    stopping = run.spec.suspend or ends.taken_back(run, attempt)
+    asked = ends.asked_to_stop_at(status) if stopping else None
     return None if asked is None else ends.SUSPEND_GRACE - seconds_since(asked, run.now)
 
 
@@ -50,7 +51,7 @@ def _no_room(run: Run, status: RunStatus, attempt: Attempt) -> float | None:
     """Said once the pods have settled; tried with fewer nodes when patience is over."""
     if not ends.lacks_room(run, attempt):
         return None
-    waited = seconds_since(attempt.started_at, run.now)
+    waited = seconds_since(begun_at(attempt), run.now)
     return (SETTLING if waited < SETTLING else ends.UNSCHEDULABLE_PATIENCE) - waited
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods import holdups
 from lmforge_operator.pods.holdups import Finding, one_line
+from lmforge_operator.runs.admission import holdup
 from lmforge_operator.runs.observed import JobSeen, PodSeen
 
 
@@ -27,9 +28,12 @@ def first_finding(waiting: Waiting) -> Finding | None:
 
 
 def _queued(waiting: Waiting) -> Finding | None:
-    if waiting.job and waiting.job.suspended:
-        return Finding(Reason.QUEUED, f"Job {waiting.job.name} waits for its queue to admit it", stuck=False)
-    return None
+    job = waiting.job
+    if job is None or not job.suspended:
+        return None
+    if job.place is None:
+        return Finding(Reason.QUEUED, f"Job {job.name} is suspended, and not by us: set its spec.suspend to false")
+    return holdup(job.place, job.name)
 
 
 def _image(waiting: Waiting) -> Finding | None:

@@ -6,7 +6,7 @@ import pytest
 
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.cache import Cache
-from lmforge_operator.labels import OWNER_UID
+from lmforge_operator.labels import KUEUE_JOB, OWNER_UID
 
 Manifest = dict[str, Any]
 
@@ -109,3 +109,24 @@ def test_objects_are_counted_by_phase() -> None:
     cache.put(job("a", version=4, uid="1", phase="Succeeded"))
     cache.remove("ns", "b")
     assert cache.counts() == {"Succeeded": 1, "Pending": 1}
+
+
+def test_a_workload_of_kueues_is_found_by_its_jobs_uid() -> None:
+    cache = Cache(projections.workload, owner_label=KUEUE_JOB)
+    metadata = {"name": "job-a", "namespace": "ns", "uid": "w1", "resourceVersion": "1", "labels": {KUEUE_JOB: "u1"}}
+    owners = [{"apiVersion": "batch/v1", "kind": "Job", "name": "a", "uid": "u1", "controller": True}]
+    conditions = [
+        {"type": "QuotaReserved", "status": "False", "message": "no"},
+        {"type": "PodsReady", "status": "False"},
+    ]
+    cache.put(
+        {
+            "metadata": metadata | {"ownerReferences": owners},
+            "spec": {"active": True, "podSets": [{}]},
+            "status": {"conditions": conditions},
+        }
+    )
+    (kept,) = cache.owned_by("u1")
+    assert kept["metadata"]["ownerReferences"] == [{"kind": "Job", "name": "a"}]
+    assert kept["spec"] == {"active": True}
+    assert kept["status"]["conditions"] == conditions[:1]

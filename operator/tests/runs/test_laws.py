@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lmforge_api.common import RunStatus
 from lmforge_operator.labels import Reason
+from lmforge_operator.runs.admission import Place
 from lmforge_operator.runs.advance import advance
 from lmforge_operator.runs.observed import PodSeen
 from lmforge_operator.runs.run import Decision, Run
@@ -36,12 +37,13 @@ def moments(draw: st.DrawFn) -> list[dict[str, object]]:
     return [
         {
             "pods": draw(st.integers(0, 9).flatmap(lambda _: pods(number=0))),
-            "job": draw(st.sampled_from(("missing", "there", "failed", "complete"))),
+            "job": draw(st.sampled_from(("missing", "there", "held", "taken back", "failed", "complete"))),
             "wait": draw(st.integers(0, 400)),
             "step": draw(st.none() | st.integers(0, 400)),
             "suspend": draw(st.booleans()),
             "deadline": draw(st.sampled_from((None, 300))),
             "elastic": draw(st.booleans()),
+            "queue": draw(st.sampled_from((None, "team"))),
         }
         for _ in range(length)
     ]
@@ -49,13 +51,21 @@ def moments(draw: st.DrawFn) -> list[dict[str, object]]:
 
 def _see(before: RunStatus, moment: dict[str, object], now: float) -> Run:
     number = before.attempts[-1].number if before.attempts else 0
-    state = {"there": {}, "failed": {"failed_pods": 1}, "complete": {"complete": True}}.get(str(moment["job"]))
+    held = {"suspended": True, "place": Place("team")}
+    state = {
+        "there": {},
+        "held": held,
+        "taken back": held | {"place": Place("team", taken_back="Preempted")},
+        "failed": {"failed_pods": 1},
+        "complete": {"complete": True},
+    }.get(str(moment["job"]))
     seen = tuple(replace(p, attempt=number, name=f"tiny-tj-{number}-{p.index}") for p in moment["pods"])  # type: ignore[attr-defined]
     step = moment["step"]
     return run(
         now=now,
         spec=spec(
             suspend=moment["suspend"],
+            scheduling={"queue": moment["queue"]},
             activeDeadlineSeconds=moment["deadline"],
             failurePolicy={"hangTimeoutSeconds": 60},
         ),
