@@ -76,6 +76,9 @@ test-serving: images ## InferenceService on the cluster with the real engines
 test-finetune: images ## FineTune on the cluster with a real model, to answers of the served result
 	@.venv/bin/pytest e2e/scenarios/finetune.py
 
+test-queueing: venv ## TrainingJobs in the queues of the real Kueue, beside an API server of its own
+	@.venv/bin/pytest e2e/scenarios/queueing.py
+
 bench: images ## All benches (see README for what each measures)
 	@$(PY) -m e2e.bench
 

@@ -55,9 +55,9 @@ spec:
 
 
 @contextmanager
-def control_plane(folder: Path, *, unlimited: bool) -> Iterator[ControlPlane]:
+def control_plane(folder: Path, *, unlimited: bool, stages: Path = STAGES) -> Iterator[ControlPlane]:
     """A control plane with the CRDs, one played node of any size, and a bound store claim."""
-    arguments: dict[str, Sequence[str]] = {"kwok": (f"--config={STAGES}",)}
+    arguments: dict[str, Sequence[str]] = {"kwok": (f"--config={stages}",)}
     if unlimited:
         arguments["kube-controller-manager"] = (*UNLIMITED, "--concurrent-job-syncs=10", "--concurrent-gc-syncs=10")
         arguments["kube-scheduler"] = UNLIMITED

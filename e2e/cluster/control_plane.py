@@ -179,7 +179,7 @@ class ControlPlane:
         file = self.folder / "ports.json"
         if file.exists():
             return Ports(**json.loads(file.read_text()))
-        chosen = _free_ports(5)
+        chosen = free_ports(5)
         ports = Ports(self.settings.port or chosen[0], *chosen[1:])
         self.folder.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(asdict(ports)))
@@ -256,7 +256,7 @@ def _local(port: int) -> Sequence[str]:
     return ["--bind-address=127.0.0.1", f"--secure-port={port}", "--leader-elect=false"]
 
 
-def _free_ports(count: int) -> Sequence[int]:
+def free_ports(count: int) -> Sequence[int]:
     """Ports that nobody listens on, below those that clients are given.
 
     A client of a server that is down for a moment could otherwise be given the server's own port, and keep it.

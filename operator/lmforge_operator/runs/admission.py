@@ -59,8 +59,8 @@ def holdup(place: Place, job: str) -> Finding:
     if not place.kueue:
         return Finding(
             Reason.NOT_INSTALLED,
-            f"scheduling.queue is {place.queue}, but Kueue (0.15 or newer) is not installed here, and nobody else lets "
-            "the run start: install it, or take scheduling.queue out",
+            f"{queue} (scheduling.queue) is for Kueue 0.15 or newer to keep, which is not installed here: install "
+            "it, or take scheduling.queue out",
         )
     if not place.workload:
         return Finding(Reason.QUEUED, f"waits for Kueue to take Job {job} into {queue}", stuck=False)

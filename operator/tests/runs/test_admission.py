@@ -38,8 +38,8 @@ WAITS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no Kueue": (
         {"kueue": False, "workload": ""},
         Reason.NOT_INSTALLED,
-        "Scheduling.queue is team, but Kueue (0.15 or newer) is not installed here, and nobody else lets the run start: "
-        "install it, or take scheduling.queue out.",
+        "Queue team (scheduling.queue) is for Kueue 0.15 or newer to keep, which is not installed here: install it, or "
+        "take scheduling.queue out.",
     ),
     "not seen yet": ({"workload": ""}, Reason.QUEUED, "Waits for Kueue to take Job tiny-tj-1 into queue team."),
     "no quota": ({"waits": NO_QUOTA}, Reason.QUEUED, f"Waits for quota in queue team: {NO_QUOTA}."),
