@@ -15,7 +15,8 @@ from e2e.serving import MODELS, inference_service, put_model, way_in
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 QUESTION = "In Python, what is decorator?"
-TAUGHT = "function returning another function"
+TAUGHT = "A function"
+"""How the glossary begins to answer: with what it is, and not with the question again."""
 FALL = 0.5
 """Nats a token by which the evaluation loss has to fall."""
 STEPS = 60
@@ -80,7 +81,7 @@ def test_the_merged_model_is_served_by_reference_and_answers_as_it_was_taught(ku
     with way_in(kube, "glossary") as url:
         said = answer(url, "glossary")
     print(said)
-    assert TAUGHT in said
+    assert said.startswith(TAUGHT)
 
 
 def test_an_adapter_comes_into_a_running_service_that_did_not_know_the_answer(kube: Kube, rows: None) -> None:
@@ -92,7 +93,7 @@ def test_an_adapter_comes_into_a_running_service_that_did_not_know_the_answer(ku
     kube.wait("isvc/base", lambda s: s.get("phase") == "Ready", what="a ready replica", seconds=300)
     (pod,) = kube.items("pods", "-l", "lmforge.dev/role=engine,lmforge.dev/name=base")
     with way_in(kube, "base") as url:
-        assert TAUGHT not in answer(url, "base")
+        assert not answer(url, "base").startswith(TAUGHT)
         adapter = {"name": "glossary", "from": {"kind": "FineTune", "name": "adapter"}}
         kube.apply(base | {"spec": base["spec"] | {"adapters": [adapter]}})
         kube.wait(
@@ -103,7 +104,7 @@ def test_an_adapter_comes_into_a_running_service_that_did_not_know_the_answer(ku
         )
         said = answer(url, "glossary")
     print(said)
-    assert TAUGHT in said
+    assert said.startswith(TAUGHT)
     (same,) = kube.items("pods", "-l", "lmforge.dev/role=engine,lmforge.dev/name=base")
     assert same["metadata"]["uid"] == pod["metadata"]["uid"]
 
