@@ -38,7 +38,7 @@ class Watch:
             if not select.select([self._kubectl.stdout], [], [], left)[0]:
                 return None
             line = self._kubectl.stdout.readline()
-            if line:
+            if line.endswith(b"\n"):  # else kubectl ended in the middle of it
                 return line.strip()
             self._stop()
             time.sleep(min(0.5, max(0.0, left)))
