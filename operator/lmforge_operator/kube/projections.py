@@ -78,7 +78,9 @@ def workload(manifest: Manifest) -> Manifest:
     """What Kueue says of a Job's place in its queue."""
     full = manifest["metadata"]
     jobs = [_some(each, ("kind", "name")) for each in full.get("ownerReferences") or () if each["kind"] == "Job"]
-    conditions = [each for each in _conditions(manifest.get("status") or {}) if each["type"] in WORKLOAD_CONDITIONS]
+    all_of_them = (manifest.get("status") or {}).get("conditions") or ()
+    fields = (*CONDITION, "lastTransitionTime")
+    conditions = [_some(each, fields) for each in all_of_them if each["type"] in WORKLOAD_CONDITIONS]
     return {
         "metadata": _some(full, ("name", "namespace", "uid")) | {"ownerReferences": jobs},
         "spec": _some(manifest.get("spec"), ("active",)),

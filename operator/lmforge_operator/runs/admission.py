@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods.holdups import Finding, one_line
+from lmforge_operator.pods.state import timestamp
 
 Manifest = Mapping[str, Any]
+
+_FORMER = "Previously: "
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,23 @@ class Place:
     """Name of the Job's Workload; empty until Kueue has made it."""
     active: bool = True
     """False when somebody, or Kueue itself, took it out of the queue for good."""
-    has_quota: bool = False
+    quota_since: datetime | None = None
+    """When Kueue last gave it quota; None while it has none."""
     waits: str = ""
     """Why Kueue does not let it start."""
     taken_back: str = ""
-    """Why Kueue ended it, if it did: one of Kueue's words, such as Preempted."""
+    """Why Kueue ended it, if it ever did: one of Kueue's words, such as Preempted."""
     taken_back_message: str = ""
     queues_again: bool = True
     """False while Kueue holds it back after having ended it: its queue is stopped, or a pause isn't over."""
+
+    @property
+    def has_quota(self) -> bool:
+        return self.quota_since is not None
+
+    def was_let_go_after(self, moment: str) -> bool:
+        """Whether Kueue has let it start anew since then."""
+        return self.quota_since is not None and self.quota_since > timestamp(moment)
 
 
 def read_place(queue: str, workloads: Iterable[Manifest] | None) -> Place:
@@ -40,17 +53,24 @@ def read_place(queue: str, workloads: Iterable[Manifest] | None) -> Place:
         return Place(queue)
     conditions = {c["type"]: c for c in (workload.get("status") or {}).get("conditions") or ()}
     quota, evicted = conditions.get("QuotaReserved") or {}, conditions.get("Evicted") or {}
-    ended = evicted.get("status") == "True"
+    why = one_line(evicted.get("message", "")).removeprefix(_FORMER)
     return Place(
         queue,
         workload=workload["metadata"]["name"],
         active=(workload.get("spec") or {}).get("active", True),
-        has_quota=quota.get("status") == "True",
+        quota_since=timestamp(quota["lastTransitionTime"]) if quota.get("status") == "True" else None,
         waits=one_line(quota.get("message", "")),
-        taken_back=evicted.get("reason", "") if ended else "",
-        taken_back_message=one_line(evicted.get("message", "")) if ended else "",
+        taken_back=_word(evicted, why) if evicted else "",
+        taken_back_message=why,
         queues_again=(conditions.get("Requeued") or {}).get("status") != "False",
     )
+
+
+def _word(evicted: Manifest, why: str) -> str:
+    """Kueue's reason; once it has let the Job start again, only the words of the former message are left."""
+    if evicted["status"] == "True":
+        return str(evicted["reason"])
+    return "Preempted" if why.startswith("Preempted") else "Evicted"
 
 
 def holdup(place: Place, job: str) -> Finding:
@@ -92,6 +112,8 @@ def held_back(place: Place) -> str:
     """Why it can't even queue again, or nothing when it can."""
     if not place.active:
         return _deactivated(place)
+    if place.taken_back and place.has_quota:  # only with giving back the quota does Kueue say what it does then
+        return f"Kueue hasn't given the quota in queue {place.queue} back yet"
     return "" if place.queues_again else f"Kueue will put it into queue {place.queue} again when that is over"
 
 

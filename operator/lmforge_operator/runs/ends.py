@@ -47,6 +47,8 @@ def _complete(run: Run, attempt: Attempt) -> End | None:
 def _taken_back(run: Run, attempt: Attempt) -> End | None:
     """Its queue ended it, the pods have gone, and the next attempt may queue."""
     cause = taken_back(run, attempt)
+    if cause is not None and not run.jobs[attempt.number].suspended:
+        return End("Suspended", cause)  # an attempt starts its processes once
     if cause is None or held_back_by_queue(run, attempt):
         return None
     asked = asked_to_stop_at(run.status)
@@ -56,9 +58,11 @@ def _taken_back(run: Run, attempt: Attempt) -> End | None:
 
 
 def taken_back(run: Run, attempt: Attempt) -> Cause | None:
-    """Why its queue ended what it had admitted, if it did: it does so by suspending the Job."""
+    """Why its queue ended what it had admitted, if it did: by suspending the Job, which it may have let start again."""
     job = run.jobs.get(attempt.number)
-    if job is None or job.place is None or not job.suspended or not attempt.admitted_at:
+    if job is None or job.place is None or not attempt.admitted_at:
+        return None
+    if not job.suspended and not job.place.was_let_go_after(attempt.admitted_at):
         return None
     found = withdrawal(job.place)
     return Cause(found.reason, found.message, infrastructure=True)

@@ -50,7 +50,7 @@ WAITS: dict[str, tuple[dict[str, Any], str, str]] = {
         "scheduling.queue, or create it.",
     ),
     "checks": (
-        {"has_quota": True},
+        {"quota_since": at(0)},
         Reason.QUEUED,
         "Has quota in queue team; starts when its admission checks have passed.",
     ),
@@ -155,6 +155,28 @@ def test_when_they_have_gone_the_next_attempt_queues_and_goes_on_from_their_chec
     )
 
 
+def test_an_attempt_whose_queue_lets_it_start_again_is_over_all_the_same() -> None:
+    """Its pods would be others, and report as the same attempt."""
+    conditions = [
+        {"type": "QuotaReserved", "status": "True", "message": "", "lastTransitionTime": rfc3339(at(50))},
+        {"type": "Evicted", "status": "False", "reason": "QuotaReserved", "message": f"Previously: {PREEMPTED}"},
+    ]
+    workload = {"metadata": {"name": "job-tiny"}, "status": {"conditions": conditions}}
+    again = replace(job(), place=read_place("team", [workload]))
+    pods = (ended_pod(0, 75), pod(1))
+    decision = decide(now=60, spec=IN_TEAM, status=status(admitted(seconds=10)), jobs={1: again}, pods=pods)
+    first, second = decision.status.attempts
+    assert (first.outcome, first.reason, first.message) == (
+        "Suspended",
+        Reason.PREEMPTED,
+        f"queue team took the pods back (Preempted): {PREEMPTED}",
+    )
+    assert (decision.launch, decision.status.restarts) == (second, 0)
+    # The quota that it began with is older than its beginning, as we saw it.
+    begun = decide(now=60, spec=IN_TEAM, status=status(admitted(seconds=50)), jobs={1: again}, pods=(pod(0), pod(1)))
+    assert begun.launch is None
+
+
 def test_its_end_is_an_event() -> None:
     taken = held(taken_back="Preempted", taken_back_message="for another")
     before = status(admitted())
@@ -177,9 +199,10 @@ def test_pods_that_never_go_hold_the_next_attempt_back_only_so_long() -> None:
     ("place", "words"),
     [
         ({"queues_again": False}, "Kueue will put it into queue team again when that is over."),
+        ({"quota_since": at(0)}, "Kueue hasn't given the quota in queue team back yet."),
         ({"active": False}, "to let it queue again: `kubectl patch workload job-tiny"),
     ],
-    ids=["its queue is stopped", "an administrator took it out"],
+    ids=["its queue is stopped", "Kueue has not said yet", "an administrator took it out"],
 )
 def test_what_kueue_holds_back_does_not_slip_into_the_queue_by_a_new_job(place: dict[str, Any], words: str) -> None:
     taken = held(taken_back="ClusterQueueStopped", taken_back_message="The ClusterQueue is stopped", **place)
