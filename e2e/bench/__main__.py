@@ -9,6 +9,7 @@ import sys
 BENCHES = {
     "overhead": "(a) tokens/s of a TrainingJob against the same training without the operator",
     "control_plane": "(b) objects a second, CPU and memory of the operator with thousands of TrainingJobs",
+    "jobset": "(b) the same burst through LMForge and through JobSet, alternating",
     "recovery": "(c) seconds from a killed pod to the next training step",
     "gateway": "(d) what the gateway adds to a request and to a thousand streams, without a cluster",
     "serving": "(e) what router and gateway cost beside the engine alone, and how soon the autoscaler reacts",

@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from e2e.bench.control_plane_load import CHILDREN, Observer, create, delete_all, observer
-from e2e.bench.control_plane_world import Operator, control_plane, cpu_seconds
+from e2e.bench.control_plane_load import Observer, create, delete_all, observer, training_jobs
+from e2e.bench.control_plane_world import Measured, Operator, control_plane, cpu_seconds
 from e2e.cluster.control_plane import ControlPlane
 
 REST_SECONDS = 60
@@ -59,12 +59,12 @@ class Rest:
     settle_cpu_seconds: float
 
 
-async def burst(observed: Observer, operator: Operator, objects: int, *, nodes: int, running: ControlPlane) -> Burst:
+async def burst(observed: Observer, operator: Measured, objects: int, *, running: ControlPlane) -> Burst:
     """So many at once."""
     others = _others(running)
-    children = [observed.children[resource.plural] for resource in CHILDREN if nodes > 1 or resource.kind != "Service"]
+    children = [observed.children[resource.plural] for resource in observed.subject.children]
     cpu, started = operator.cpu_seconds(), time.monotonic()
-    await create(observed.kube, [f"b{number:05d}" for number in range(objects)], nodes=nodes)
+    await create(observed, [f"b{number:05d}" for number in range(objects)])
     created = time.monotonic()
     there = [*children, observed.stated]
     await observed.until(
@@ -91,9 +91,9 @@ def _others(running: ControlPlane) -> dict[str, float]:
     return cpu_seconds(running) | {"bench": time.process_time()}
 
 
-async def rest(observed: Observer, operator: Operator, present: int, *, nodes: int) -> Rest:
+async def rest(observed: Observer, operator: Operator, present: int) -> Rest:
     """With so many present."""
-    await create(observed.kube, [f"p{number:05d}" for number in range(present)], nodes=nodes)
+    await create(observed, [f"p{number:05d}" for number in range(present)])
     scheduled = observed.scheduled
     await observed.until(lambda: len(scheduled.names) >= present, seconds=1800, what="scheduled")
     await _settled(operator)
@@ -102,7 +102,7 @@ async def rest(observed: Observer, operator: Operator, present: int, *, nodes: i
     await asyncio.sleep(REST_SECONDS)
     idle = 100 * (operator.cpu_seconds() - cpu) / REST_SECONDS
     operator.stop()
-    await create(observed.kube, ["after-restart"], nodes=nodes)
+    await create(observed, ["after-restart"])
     started = operator.start()
     await observed.until(lambda: "after-restart" in observed.stated.names, seconds=120, what="restart")
     restarted = time.monotonic() - started
@@ -137,8 +137,8 @@ async def bench(options: argparse.Namespace) -> dict[str, object]:
         operator = Operator(running.kubeconfig, Path(folder))
         operator.start()
         try:
-            async with observer(running.kubeconfig) as observed:
-                burst_of = partial(burst, observed, operator, nodes=options.nodes, running=running)
+            async with observer(running.kubeconfig, training_jobs(nodes=options.nodes)) as observed:
+                burst_of = partial(burst, observed, operator, running=running)
                 await burst_of(20)  # warm: caches, connections, imports
                 await delete_all(observed)
                 bursts = []
@@ -146,9 +146,7 @@ async def bench(options: argparse.Namespace) -> dict[str, object]:
                     bursts.append(await burst_of(options.objects))
                     print(f"  {bursts[-1]}", flush=True)
                     await delete_all(observed)
-                rested = (
-                    await rest(observed, operator, options.present, nodes=options.nodes) if options.present else None
-                )
+                rested = await rest(observed, operator, options.present) if options.present else None
         finally:
             operator.stop()
             if options.log:

@@ -1,10 +1,11 @@
-"""Load for bench (b): creates TrainingJobs as fast as the API server takes them, and notes what comes of them."""
+"""Load for bench (b): creates objects as fast as the API server takes them, and notes what comes of them."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from e2e.bench.control_plane_world import NAMESPACE
@@ -16,6 +17,21 @@ from lmforge_operator.kube.transport import Transport
 from lmforge_operator.labels import OWNER_UID, ConditionType
 
 CHILDREN = (JOBS, CONFIG_MAPS, SERVICES)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kind that is measured: how one is made, what belongs to it, and how its status is read."""
+
+    resource: Resource
+    children: tuple[Resource, ...]
+    label: str
+    """On all its children, the pods included."""
+    make: Callable[[str], Manifest]
+    """From its name."""
+    is_stated: Callable[[Manifest], bool]
+    is_scheduled: Callable[[Manifest], bool]
+    """Whether this status says that all its pods are placed: the last news that played pods cause."""
 
 
 def training_job(name: str, *, nodes: int) -> Manifest:
@@ -49,16 +65,17 @@ class Tally:
 
 
 class Observer:
-    """Watches TrainingJobs and their children."""
+    """Watches the objects of a kind and their children."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, subject: Subject) -> None:
         self.kube = kube
-        self.children = {resource.plural: Tally() for resource in (*CHILDREN, PODS)}
+        self.subject = subject
+        self.children = {resource.plural: Tally() for resource in (*subject.children, PODS)}
         self.objects = Tally()
         self.stated = Tally()
         """Those that have a status."""
         self.scheduled = Tally()
-        """Those whose status says that all their pods are scheduled: the last news that played pods cause."""
+        """Those whose status says that all their pods are placed."""
 
     async def until(self, holds: Callable[[], bool], *, seconds: float, what: str) -> None:
         async with asyncio.timeout(seconds):
@@ -73,8 +90,8 @@ class Observer:
         return counts | {"stated": len(self.stated.names), "scheduled": len(self.scheduled.names)}
 
     async def follow(self, resource: Resource) -> None:
-        owned = resource is not TRAINING_JOBS
-        selector = OWNER_UID if owned else ""
+        owned = resource is not self.subject.resource
+        selector = self.subject.label if owned else ""
         version = ""
         pages = self.kube.pages(resource, namespace=NAMESPACE, selector=selector, metadata_only=owned)
         async for page in pages:
@@ -94,25 +111,39 @@ class Observer:
 
     def _take(self, resource: Resource, kind: str, item: Manifest) -> None:
         name, present = item["metadata"]["name"], kind != "DELETED"
-        if resource is not TRAINING_JOBS:
+        if resource is not self.subject.resource:
             self.children[resource.plural].note(name, present)
             return
         self.objects.note(name, present)
         status = item.get("status") or {}
-        self.stated.note(name, present and bool(status.get("phase")))
-        self.scheduled.note(name, present and any(_is_scheduled(each) for each in status.get("conditions") or ()))
+        self.stated.note(name, present and self.subject.is_stated(status))
+        self.scheduled.note(name, present and self.subject.is_scheduled(status))
 
 
-def _is_scheduled(condition: Manifest) -> bool:
-    return bool(condition["type"] == ConditionType.SCHEDULED and condition["status"] == "True")
+def _is_scheduled(status: Manifest) -> bool:
+    found = ((each["type"], each["status"]) for each in status.get("conditions") or ())
+    return (ConditionType.SCHEDULED, "True") in found
+
+
+def training_jobs(*, nodes: int) -> Subject:
+    """TrainingJobs of so many pods each. Only several pods need a Service."""
+    return Subject(
+        resource=TRAINING_JOBS,
+        children=CHILDREN if nodes > 1 else (JOBS, CONFIG_MAPS),
+        label=OWNER_UID,
+        make=partial(training_job, nodes=nodes),
+        is_stated=lambda status: bool(status.get("phase")),
+        is_scheduled=_is_scheduled,
+    )
 
 
 @asynccontextmanager
-async def observer(kubeconfig: Path) -> AsyncIterator[Observer]:
+async def observer(kubeconfig: Path, subject: Subject) -> AsyncIterator[Observer]:
     """Watches while the block runs."""
     async with Transport(connect(str(kubeconfig)), pool=16, timeout_seconds=60) as transport:
-        observed = Observer(Kube(transport))
-        tasks = [asyncio.create_task(observed.follow(resource)) for resource in (TRAINING_JOBS, *CHILDREN, PODS)]
+        observed = Observer(Kube(transport), subject)
+        watched = (subject.resource, *subject.children, PODS)
+        tasks = [asyncio.create_task(observed.follow(resource)) for resource in watched]
         try:
             yield observed
         finally:
@@ -121,24 +152,24 @@ async def observer(kubeconfig: Path) -> AsyncIterator[Observer]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def create(kube: Kube, names: list[str], *, nodes: int, at_once: int = 16) -> None:
+async def create(observed: Observer, names: list[str], *, at_once: int = 16) -> None:
     """Creates them all, in order, so many requests at a time."""
     waiting = iter(names)
 
     async def work() -> None:
         for name in waiting:
-            await kube.create(TRAINING_JOBS, training_job(name, nodes=nodes))
+            await observed.kube.create(observed.subject.resource, observed.subject.make(name))
 
     await asyncio.gather(*(work() for _ in range(at_once)))
 
 
 async def delete_all(observed: Observer, *, at_once: int = 16) -> None:
-    """Deletes every TrainingJob and waits until garbage collection has settled."""
+    """Deletes every object and waits until garbage collection has settled."""
     waiting = iter(sorted(observed.objects.names))
 
     async def work() -> None:
         for name in waiting:
-            await observed.kube.delete(TRAINING_JOBS, NAMESPACE, name)
+            await observed.kube.delete(observed.subject.resource, NAMESPACE, name)
 
     await asyncio.gather(*(work() for _ in range(at_once)))
     tallies = (observed.objects, *observed.children.values())

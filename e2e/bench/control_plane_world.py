@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from e2e.cluster.control_plane import API, SCHEDULING, ControlPlane, Settings
 from e2e.cluster.paths import REPOSITORY
@@ -80,12 +81,31 @@ def _are_established(running: ControlPlane) -> bool:
 def cpu_seconds(running: ControlPlane) -> dict[str, float]:
     """User and system time of each component since its start."""
     pids = {name: running.daemon(name).pid for name in running.components}
-    return {name: _cpu_seconds(Path("/proc") / str(pid)) for name, pid in pids.items() if pid}
+    return {name: cpu_seconds_of(Path("/proc") / str(pid)) for name, pid in pids.items() if pid}
 
 
-def _cpu_seconds(process: Path) -> float:
+def cpu_seconds_of(process: Path) -> float:
+    """User and system time of the process with this folder in /proc."""
     fields = (process / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_mib_of(process: Path, field: str) -> float:
+    """A figure of /proc/<pid>/status."""
+    status = (process / "status").read_text()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(field))
+
+
+class Measured(Protocol):
+    """A controller whose cost is read."""
+
+    def cpu_seconds(self) -> float:
+        """User and system time since its start."""
+        ...
+
+    def memory_mib(self, field: str = "VmRSS") -> float:
+        """Resident memory now, or its peak (VmHWM)."""
+        ...
 
 
 @dataclass
@@ -117,13 +137,10 @@ class Operator:
             self.process = None
 
     def cpu_seconds(self) -> float:
-        """User and system time since its start."""
-        return _cpu_seconds(self._proc())
+        return cpu_seconds_of(self._proc())
 
     def memory_mib(self, field: str = "VmRSS") -> float:
-        """Resident memory now, or its peak (VmHWM)."""
-        status = (self._proc() / "status").read_text()
-        return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(field))
+        return memory_mib_of(self._proc(), field)
 
     def _proc(self) -> Path:
         assert self.process is not None, "the operator is not running"

@@ -65,6 +65,7 @@ MODULES = (
     Module("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}),
     Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     Module("lws", {"lws-manager": "sigs.k8s.io/lws/cmd"}),
+    Module("jobset", {"jobset-manager": "sigs.k8s.io/jobset"}),
     Module("kueue", {"kueue-manager": "sigs.k8s.io/kueue/cmd/kueue"}),
 )
 PROGRAMS = tuple(program for module in MODULES for program in module.programs)
