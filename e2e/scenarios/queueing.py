@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from e2e.bench.control_plane_world import NAMESPACE, Operator, control_plane
+from e2e.cluster import binaries
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.shell import wait_for
-from e2e.kueue import kueue
+from e2e.kueue import PROGRAM, kueue
 
 pytestmark = pytest.mark.integration
 
@@ -88,6 +89,10 @@ class World:
             )
         )
         return name
+
+    def items(self, resource: str, *more: str) -> list[Manifest]:
+        found: list[Manifest] = json.loads(self.kubectl("get", resource, *more, "-n", NAMESPACE, "-o", "json"))["items"]
+        return found
 
     def status(self, name: str) -> Manifest:
         found: Manifest = json.loads(self.kubectl("get", "tj", name, "-n", NAMESPACE, "-o", "json"))
@@ -217,3 +222,18 @@ def test_suspending_a_run_gives_its_quota_to_the_next(world: World) -> None:
     world.kubectl("patch", "tj", first, "-n", NAMESPACE, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     world.pods_run(second)
     assert world.status(first)["phase"] == "Suspended"
+
+
+def test_a_gang_has_a_pod_group_that_the_coscheduling_plug_in_knows(world: World) -> None:
+    """By its real definition; the plug-in itself is not there, so that the default scheduler places the pods."""
+    definitions = binaries.files_of("sigs.k8s.io/scheduler-plugins", program=PROGRAM) / "config" / "crd" / "bases"
+    world.kubectl("apply", "--server-side", "-f", definitions / "scheduling.x-k8s.io_podgroups.yaml")
+    world.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/podgroups.scheduling.x-k8s.io")
+    world.queue("gangs")
+    run = world.train("gangs", gang="coscheduling")
+    world.pods_run(run)
+    (group,) = world.items("podgroups.scheduling.x-k8s.io")
+    assert group["spec"] == {"minMember": 2}
+    pods = world.items("pods", "-l", f"lmforge.dev/name={run}")
+    names = [pod["metadata"]["labels"]["scheduling.x-k8s.io/pod-group"] for pod in pods]
+    assert names == 2 * [group["metadata"]["name"]]
