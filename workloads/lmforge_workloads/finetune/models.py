@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, TaskType
 from transformers import (
     AutoConfig,
@@ -89,7 +90,20 @@ def load_base(run: FineTuneRun, directory: Path, *, device: torch.device) -> Pre
         options["quantization_config"] = quantization(spec.quantization, compute=DTYPES[spec.precision])
         options["device_map"] = {"": device}
     dtype = torch.float32 if spec.adapter is None else DTYPES[spec.precision]
-    return load_model(run.model_path, directory, dtype=dtype, **options)
+    model = load_model(run.model_path, directory, dtype=dtype, **options)
+    _keep_differentiable(model)
+    return model
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from packing weights for inference when they are evaluated.
+
+    It does so on CPUs with AVX512-BF16, and the kernel for packed weights has no gradient: no layer would learn through
+    those above it, without an error.
+    """
+    for part in model.modules():
+        if isinstance(part, Linear4bit):
+            part.support_avx512bf16_for_cpu = False
 
 
 def load_teacher(run: FineTuneRun, *, student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

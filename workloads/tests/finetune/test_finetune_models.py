@@ -107,6 +107,22 @@ def test_a_base_of_4_bits_is_smaller_and_its_parameters_count_as_what_they_stand
     assert 0 < (found - expected).abs().max() < 0.2
 
 
+def test_an_evaluation_leaves_the_gradients_through_four_bits_as_they_were(tmp_path: Path) -> None:
+    save_model(tmp_path, config=a_config(hidden_size=128, intermediate_size=256))
+    run = a_run(tmp_path / "run", model=tmp_path, rows=tmp_path, method="qlora")
+    model = models.load_base(run, tmp_path, device=torch.device("cpu")).requires_grad_(False)
+
+    def gradient() -> torch.Tensor:
+        embedded = model.get_input_embeddings()(IDS).detach().requires_grad_(True)
+        model.train()(inputs_embeds=embedded, labels=IDS).loss.backward()
+        return embedded.grad
+
+    before = gradient()
+    with torch.no_grad():
+        model.eval()(input_ids=IDS)
+    torch.testing.assert_close(gradient(), before)
+
+
 def test_a_student_keeps_some_layers_of_its_teacher() -> None:
     teacher = a_model(a_config(num_hidden_layers=4))
     student = make_student(teacher, StudentInit(drop_layers=[1, 2]), seed=0)
