@@ -1,16 +1,23 @@
-"""Real text: the English documentation of Python as Debian ships it (package python3.11-doc), reStructuredText."""
+"""Real text: the English documentation of Python as Debian ships it (package python3.11-doc), and conversations."""
 
 from __future__ import annotations
 
 import csv
 import re
+import tempfile
 from pathlib import Path
 
+import yaml
+
 from e2e.cluster.errors import ClusterError
+from e2e.cluster.paths import Paths
 from e2e.cluster.shell import run, succeeds
+from e2e.packages import unpack
 
 PACKAGE = "python3.11-doc"
 SOURCES = Path("/usr/share/doc/python3.11/html/_sources")
+CONVERSATIONS = "chatterbot-corpus==1.3.3"
+"""Conversations with a chatbot, by topic (BSD); on PyPI."""
 SHORT = (30, 170)
 """Characters of an answer, at least and at most."""
 
@@ -49,6 +56,19 @@ def glossary(target: Path) -> Path:
             first = re.split(r"(?<=[.])\s", _plain(definition.split("\n\n")[0]))[0]
             if SHORT[0] < len(first) < SHORT[1] and first.endswith("."):
                 rows.writerow((f"In Python, what is {_plain(term)}?", first))
+    return target
+
+
+def conversations(paths: Paths, target: Path, *, topic: str = "emotion") -> Path:
+    """What a chatbot was asked about a topic and the first thing that it said, as a CSV of questions and answers."""
+    with tempfile.TemporaryDirectory() as package:
+        unpack(paths, CONVERSATIONS, Path(package))
+        file_of_topic = Path(package) / "chatterbot_corpus" / "data" / "english" / f"{topic}.yml"
+        said = yaml.safe_load(file_of_topic.read_text())
+    with target.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("question", "answer"))
+        rows.writerows((str(question), str(answer)) for question, answer, *_ in said["conversations"])
     return target
 
 

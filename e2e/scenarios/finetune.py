@@ -7,6 +7,8 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 
 from e2e import corpus
+from e2e.chaos.kill import kill_container
+from e2e.cluster.native import NativeCluster
 from e2e.cluster.paths import Paths
 from e2e.lmforge import Kube, Manifest, plugin
 from e2e.models import NAME as MODEL
@@ -19,7 +21,10 @@ TAUGHT = "A function"
 """How the glossary begins to answer: with what it is, and not with the question again."""
 FALL = 0.5
 """Nats a token by which the evaluation loss has to fall."""
+SAME = 0.002
+"""Nats by which the loss may differ after a pod was killed on the way: sums of floats in another order."""
 STEPS = 60
+EVERY = 20
 
 
 def fine_tune(name: str, **spec: object) -> Manifest:
@@ -36,6 +41,7 @@ def fine_tune(name: str, **spec: object) -> Manifest:
             "steps": STEPS,
             "batch": {"global": 4, "micro": 4},
             "optimizer": {"learningRate": 0.001},
+            "checkpoint": {"everySteps": EVERY},
             "resources": {"cpu": "500m", "memory": "6Gi"},
             **spec,
         },
@@ -84,12 +90,34 @@ def test_the_merged_model_is_served_by_reference_and_answers_as_it_was_taught(ku
     assert said.startswith(TAUGHT)
 
 
-def test_an_adapter_comes_into_a_running_service_that_did_not_know_the_answer(kube: Kube, rows: None) -> None:
+@pytest.fixture(scope="module")
+def resumed(kube: Kube, cluster: NativeCluster, rows: None) -> Manifest:
+    """The status of the same LoRA, left as an adapter, whose pod was killed between two checkpoints."""
+    kube.apply(fine_tune("adapter", output={"merge": False}))
+    kube.wait("ft/adapter", lambda s: s.get("progress", {}).get("step", 0) > EVERY + 2, what="steps", seconds=300)
+    (pod,) = kube.items("pods", "-l", "lmforge.dev/name=adapter,lmforge.dev/attempt=1")
+    kill_container(cluster, kube, pod["metadata"]["name"])
+    return kube.wait_phase("ft/adapter", "Succeeded", seconds=900)
+
+
+def test_a_killed_pod_costs_the_steps_since_the_last_checkpoint_and_changes_no_result(
+    kube: Kube, taught: Manifest, resumed: Manifest
+) -> None:
+    print(kube("get", "ft", "-o", "wide"))
+    first, second = resumed["attempts"]
+    assert (first["outcome"], second["outcome"]) == ("Failed", "Succeeded")
+    assert "137" in first["message"]
+    assert second["startStep"] == EVERY
+    assert resumed["restarts"] == 1
+    for which in ("lossBefore", "loss"):
+        assert float(resumed["evaluation"][which]) == pytest.approx(float(taught["evaluation"][which]), abs=SAME)
+
+
+def test_an_adapter_comes_into_a_running_service_that_did_not_know_the_answer(kube: Kube, resumed: Manifest) -> None:
     kube("delete", "isvc", "glossary", "--ignore-not-found")
     base = inference_service("base", engineArgs={"maxModelLen": 2048, "lora": {}}, gateway={})
-    kube.apply(fine_tune("adapter", output={"merge": False}), base)
-    done = kube.wait_phase("ft/adapter", "Succeeded", seconds=900)
-    assert done["artifact"]["format"] == "PEFT"
+    kube.apply(base)
+    assert resumed["artifact"]["format"] == "PEFT"
     kube.wait("isvc/base", lambda s: s.get("phase") == "Ready", what="a ready replica", seconds=300)
     (pod,) = kube.items("pods", "-l", "lmforge.dev/role=engine,lmforge.dev/name=base")
     with way_in(kube, "base") as url:
