@@ -1,4 +1,5 @@
-"""The demo: cluster, images, chart, real text, the main job to its end, what the model says, and a service for it.
+"""The demo: cluster, images, chart, real text, the main job to its end, what the model says, and a service for it; then
+a model that exists is taught, and asked.
 
 Every step may run again: a second demo starts working within seconds and trains anew.
 """
@@ -25,12 +26,14 @@ from e2e.cluster.interface import Cluster
 from e2e.cluster.paths import Paths, default_paths
 from e2e.cluster.shell import say, step
 from e2e.lmforge import Kube, NotReached, ensure_namespace, install, kube_of, plugin
-from e2e.serving import way_in
+from e2e.serving import put_model, way_in
 
 NAMESPACE = "demo"
 JOB = Path(__file__).with_name("main-job.yaml")
 SERVICE = Path(__file__).with_name("service.yaml")
+FINE_TUNE = Path(__file__).with_name("finetune.yaml")
 PROMPT = "The function returns"
+QUESTION = "In Python, what is decorator?"
 
 
 def main() -> int:
@@ -47,6 +50,7 @@ def main() -> int:
         _train(inside)
         _show_result(inside)
         _serve(inside)
+        _teach(inside, paths)
     except (ClusterError, NotReached) as error:
         print(f"\nThe demo stopped: {error}", file=sys.stderr)
         return 1
@@ -76,7 +80,7 @@ def _train(kube: Kube) -> None:
     """Applies the main job and prints its line of `kubectl get` whenever it changes."""
     kube("delete", "trainingjob,inferenceservice", "tiny", "--ignore-not-found", "--wait=true")
     print(f"\n$ kubectl apply -f {JOB.name}\n{kube('apply', '-f', JOB).strip()}")
-    with _shown(kube, "tj"):
+    with _shown(kube, "tj", "tiny"):
         kube.wait_phase("tj/tiny", "Succeeded", seconds=1500)
     print(f"\n$ kubectl get tj -o wide\n{kube('get', 'tj', '-o', 'wide')}")
 
@@ -84,29 +88,52 @@ def _train(kube: Kube) -> None:
 def _serve(kube: Kube) -> None:
     """Serves the model by reference, and asks as any OpenAI client would."""
     print(f"\n$ kubectl apply -f {SERVICE.name}\n{kube('apply', '-f', SERVICE).strip()}")
-    with _shown(kube, "isvc"):
+    with _shown(kube, "isvc", "tiny"):
         kube.wait("isvc/tiny", lambda s: s.get("phase") == "Ready", what="a replica that answers", seconds=600)
-    print(f"\n$ kubectl describe isvc tiny\n  Message:  {kube.status('isvc/tiny')['message']}")
+    _print_message(kube, "isvc", "tiny")
     request = {"model": "tiny", "prompt": PROMPT, "max_tokens": 30, "temperature": 0}
-    print("\n$ kubectl port-forward service/tiny 8000:80 &")
-    print(f"$ curl localhost:8000/v1/completions --json '{json.dumps(request)}'")
-    with way_in(kube, "tiny") as url:
-        print(ask(url, request))
+    print(_asked(kube, "tiny", "completions", request)["text"])
 
 
-def ask(url: str, request: Mapping[str, object]) -> str:
-    """The text that a service answers with."""
+def _teach(kube: Kube, paths: Paths) -> None:
+    """Fine-tunes a model that exists on a table of questions and answers, and asks the result one of them."""
+    kube("delete", "finetune,inferenceservice", "glossary", "--ignore-not-found", "--wait=true")
+    with step("copying SmolLM2-135M and Python's glossary to claims"), tempfile.TemporaryDirectory() as folder:
+        put_model(kube, paths)
+        corpus.glossary(Path(folder) / "glossary.csv")
+        say(f"  {plugin(kube, 'put', folder, 'pvc://glossary', '--create', '16Mi').strip()}")
+    print(f"\n$ kubectl apply -f {FINE_TUNE.name}\n{kube('apply', '-f', FINE_TUNE).strip()}")
+    with _shown(kube, "ft", "glossary"):
+        kube.wait_phase("ft/glossary", "Succeeded", seconds=900)
+    _print_message(kube, "ft", "glossary")
+    with _shown(kube, "isvc", "glossary"):
+        kube.wait("isvc/glossary", lambda s: s.get("phase") == "Ready", what="a replica that answers", seconds=600)
+    message = {"role": "user", "content": QUESTION}
+    request = {"model": "glossary", "temperature": 0, "max_tokens": 40, "messages": [message]}
+    print(_asked(kube, "glossary", "chat/completions", request)["message"]["content"])
+
+
+def _print_message(kube: Kube, kind: str, name: str) -> None:
+    print(f"\n$ kubectl describe {kind} {name}\n  Message:  {kube.status(f'{kind}/{name}')['message']}")
+
+
+def _asked(kube: Kube, name: str, what: str, request: Mapping[str, object]) -> Any:
+    """The choice that a service answers with, asked as a user would."""
+    print(f"\n$ kubectl port-forward service/{name} 8000:80 &")
+    print(f"$ curl localhost:8000/v1/{what} --json '{json.dumps(request)}'")
     body = json.dumps(request).encode()
-    with urlopen(Request(f"{url}/completions", body, {"Content-Type": "application/json"}), timeout=60) as answer:
-        return str(json.load(answer)["choices"][0]["text"])
+    with way_in(kube, name) as url:
+        asked = Request(f"{url}/{what}", body, {"Content-Type": "application/json"})
+        with urlopen(asked, timeout=60) as answer:
+            return json.load(answer)["choices"][0]
 
 
 @contextmanager
-def _shown(kube: Kube, kind: str) -> Iterator[None]:
-    """`kubectl get` of `tiny` while the block runs, a line whenever something but its age changes."""
+def _shown(kube: Kube, kind: str, name: str) -> Iterator[None]:
+    """`kubectl get` of an object while the block runs, a line whenever something but its age changes."""
     print(f"$ kubectl get {kind} --watch")
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(kube, kind, done), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(kube, kind, name, done), daemon=True)
     watcher.start()
     try:
         yield
@@ -115,11 +142,11 @@ def _shown(kube: Kube, kind: str) -> Iterator[None]:
         watcher.join(timeout=5)
 
 
-def _watch(kube: Kube, kind: str, done: threading.Event) -> None:
+def _watch(kube: Kube, kind: str, name: str, done: threading.Event) -> None:
     shown, over = "", False
     while not over:
         over = done.wait(2) if shown else False  # one look more: how it ended is what matters most
-        head, *lines = kube("get", kind, "tiny", check=False).splitlines() or [""]
+        head, *lines = kube("get", kind, name, check=False).splitlines() or [""]
         if lines and lines[0].rsplit(maxsplit=1)[0] != shown:
             print("\n".join(([head] if not shown else []) + lines), flush=True)
             shown = lines[0].rsplit(maxsplit=1)[0]
