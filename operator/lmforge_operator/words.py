@@ -29,6 +29,11 @@ def short_bytes(size: float) -> str:
     return f"{size:.0f} B"
 
 
+def counted(amount: int, noun: str) -> str:
+    """1 pod, 2 pods."""
+    return f"{amount} {noun}{'' if amount == 1 else 's'}"
+
+
 _UNITS = {"m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15} | {
     f"{unit}i": 1024.0 ** (power + 1) for power, unit in enumerate("KMGTP")
 }

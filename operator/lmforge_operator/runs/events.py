@@ -7,6 +7,7 @@ from lmforge_api.common import Attempt, RunStatus
 from lmforge_operator.engine.events import Event
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs.run import was_cut_short
+from lmforge_operator.words import counted
 
 _OF_NOTE = ("Succeeded", "Failed", "Suspended", "Suspending")
 
@@ -30,7 +31,8 @@ def _started(attempt: Attempt) -> Event:
     if attempt.queue:
         return Event("Normal", "AttemptQueued", f"Attempt {attempt.number} queues in {attempt.queue}.")
     at = f" from step {attempt.start_step}" if attempt.start_step else ""
-    return Event("Normal", "AttemptStarted", f"Attempt {attempt.number} started on {attempt.nodes} pods{at}.")
+    pods = counted(attempt.nodes, "pod")
+    return Event("Normal", "AttemptStarted", f"Attempt {attempt.number} started on {pods}{at}.")
 
 
 def _ended(attempt: Attempt) -> Event:

@@ -6,6 +6,7 @@ from lmforge_operator.pods.holdups import Finding, sentence
 from lmforge_operator.runs.ends import held_back_by_queue, silence, taken_back
 from lmforge_operator.runs.run import Run, begun_at, seconds_since, was_cut_short
 from lmforge_operator.runs.waiting import Waiting, first_finding
+from lmforge_operator.words import counted
 
 QUIET = 10.0
 """Seconds without a report (they come every second) after which status says so."""
@@ -83,8 +84,7 @@ def _running_message(run: Run, status: RunStatus, attempt: Attempt) -> str:
     said = f" {sentence(report.message)}" if report and report.message else ""
     before = status.attempts[-2] if len(status.attempts) > 1 else None
     if before is None:
-        pods = f"{attempt.nodes} pod{'s' if attempt.nodes > 1 else ''}"
-        return f"{status.progress.stage or 'Training'} on {pods}.{said}"
+        return f"{status.progress.stage or 'Training'} on {counted(attempt.nodes, 'pod')}.{said}"
     return f"{_resumed(before, attempt)}{said}"
 
 

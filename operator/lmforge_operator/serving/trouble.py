@@ -10,6 +10,7 @@ from lmforge_operator.labels import Reason
 from lmforge_operator.pods import holdups
 from lmforge_operator.pods.holdups import Finding, one_line
 from lmforge_operator.serving.observed import ReplicaSeen, RevisionSeen
+from lmforge_operator.words import counted
 
 UNMADE_SECONDS = 15.0
 SETTLING = 5.0
@@ -151,8 +152,7 @@ def _code(pod: ReplicaSeen) -> int | None:
 
 
 def _times(pod: ReplicaSeen) -> str:
-    times = pod.restarts + (pod.exit_code is not None)
-    return f"{times} time{'s' if times != 1 else ''}"
+    return counted(pod.restarts + (pod.exit_code is not None), "time")
 
 
 def _said(pod: ReplicaSeen) -> str:

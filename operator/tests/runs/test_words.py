@@ -134,3 +134,8 @@ def test_events_tell_starts_ends_and_the_outcome_once() -> None:
         ("Normal", "AttemptStarted", "Attempt 2 started on 2 pods from step 50."),
     ]
     assert list(events.between(after.wire(), after)) == []
+
+
+def test_one_pod_is_not_called_pods() -> None:
+    after = status(attempt(1, nodes=1))
+    assert [event.message for event in events.between({}, after)] == ["Attempt 1 started on 1 pod."]
