@@ -39,7 +39,7 @@ def _heard(run: Run, status: RunStatus, attempt: Attempt, report: ProgressReport
     status = status.model_copy(
         update={
             "attempts": [*before, attempt],
-            "progress": progress_of(report, steps=steps, updated_at=updated),
+            "progress": progress_of(report, before=status.progress, steps=steps, updated_at=updated),
             "checkpoint": report.checkpoint or status.checkpoint,
             "inputs": [_pinned(run, found) for found in report.inputs] or status.inputs,
             "artifact": report.artifact or status.artifact,

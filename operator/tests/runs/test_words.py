@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from lmforge_api.common import ObjectRef
+from lmforge_api.common import ObjectRef, Progress
 from lmforge_operator.inputs.references import missing_claims, resolve
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs import events, rules
 from lmforge_operator.runs.causes import end_of
+from lmforge_operator.runs.progress import progress_of
 from lmforge_operator.runs.waiting import Waiting, first_finding
 from lmforge_operator.words import short_duration, short_number
-from tests.runs.builders import attempt, ended_pod, failed, job, pod, spec, status
+from tests.runs.builders import attempt, ended_pod, failed, job, pod, report, spec, status
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,9 @@ def test_events_tell_starts_ends_and_the_outcome_once() -> None:
 def test_one_pod_is_not_called_pods() -> None:
     after = status(attempt(1, nodes=1))
     assert [event.message for event in events.between({}, after)] == ["Attempt 1 started on 1 pod."]
+
+
+def test_the_newest_evaluation_is_shown_until_a_resumed_attempt_makes_another() -> None:
+    before = Progress(step=248, evaluation_loss="2.2000", perplexity="9.03")
+    resumed = progress_of(report(step=200), before=before, steps=400, updated_at="")
+    assert (resumed.step, resumed.evaluation_loss, resumed.perplexity) == (200, "2.2000", "9.03")
