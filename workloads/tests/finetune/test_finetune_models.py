@@ -107,9 +107,10 @@ def test_a_base_of_4_bits_is_smaller_and_its_parameters_count_as_what_they_stand
     assert 0 < (found - expected).abs().max() < 0.2
 
 
-def test_an_evaluation_leaves_the_gradients_through_four_bits_as_they_were(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_evaluation_leaves_the_gradients_through_quantised_weights_as_they_were(tmp_path: Path, bits: int) -> None:
     save_model(tmp_path, config=a_config(hidden_size=128, intermediate_size=256))
-    run = a_run(tmp_path / "run", model=tmp_path, rows=tmp_path, method="qlora")
+    run = a_run(tmp_path / "run", model=tmp_path, rows=tmp_path, method="qlora", qlora={"bits": bits})
     model = models.load_base(run, tmp_path, device=torch.device("cpu")).requires_grad_(False)
 
     def gradient() -> torch.Tensor:
