@@ -144,7 +144,11 @@ class ProgressReport(StatusModel):
     stage: Stage = Field("Starting", description="What the workload is at.")
     step: int = Field(0, ge=0, description="Last finished optimizer step.")
     steps: int = Field(0, ge=0, description="Steps in all, once known; after early stopping as many as have been made.")
-    start_step: int = Field(0, ge=0, description="Step of the checkpoint that it resumed from.")
+    start_step: int | None = Field(
+        None,
+        ge=0,
+        description="Step of the checkpoint that it resumed from, or 0; none as long as it looks for a sound one.",
+    )
     loss: float | None = Field(None, description="Training loss of the last step (nats a token).")
     learning_rate: float | None = Field(None, description="Learning rate of the last step.")
     gradient_norm: float | None = Field(None, description="Norm of the last step's gradients, before clipping.")

@@ -33,8 +33,10 @@ def _admitted(run: Run, attempt: Attempt) -> Attempt:
 def _heard(run: Run, status: RunStatus, attempt: Attempt, report: ProgressReport) -> RunStatus:
     moment = run.reported_at if run.report is report and run.reported_at else None
     updated = rfc3339(moment) if moment else status.progress.updated_at or rfc3339(run.now)
-    attempt = attempt.model_copy(update={"step": max(report.step, attempt.step), "start_step": report.start_step})
-    before = [_no_less_than(each, report.start_step) for each in status.attempts[:-1]]
+    start = attempt.start_step if report.start_step is None else report.start_step
+    report = report.model_copy(update={"step": max(report.step, start)})
+    attempt = attempt.model_copy(update={"step": max(report.step, attempt.step), "start_step": start})
+    before = [_no_less_than(each, start) for each in status.attempts[:-1]]
     steps = report.steps or run.spec.steps or 0
     status = status.model_copy(
         update={

@@ -85,12 +85,21 @@ def _running_message(run: Run, status: RunStatus, attempt: Attempt) -> str:
     before = status.attempts[-2] if len(status.attempts) > 1 else None
     if before is None:
         return f"{status.progress.stage or 'Training'} on {counted(attempt.nodes, 'pod')}.{said}"
-    return f"{_resumed(before, attempt)}{said}"
+    resumed = report is not None and report.start_step is not None
+    return f"{(_resumed if resumed else _resuming)(before, attempt)}{said}"
+
+
+def _resuming(before: Attempt, attempt: Attempt) -> str:
+    goal = f"to go on from step {attempt.start_step}" if attempt.start_step else "from the beginning"
+    return f"Attempt {attempt.number} is starting {goal}: {_why(before)}."
 
 
 def _resumed(before: Attempt, attempt: Attempt) -> str:
     at = f"Resumed at step {attempt.start_step}" if attempt.start_step else "Started again from the beginning"
     lost = max(0, before.step - attempt.start_step)
     cost = "No work was lost" if lost == 0 else f"{lost} step{'s were' if lost > 1 else ' was'} repeated"
-    why = before.message.rstrip(".") or before.reason
-    return f"{at} on attempt {attempt.number}: {why} (attempt {before.number}, step {before.step}). {cost}."
+    return f"{at} on attempt {attempt.number}: {_why(before)}. {cost}."
+
+
+def _why(before: Attempt) -> str:
+    return f"{before.message.rstrip('.') or before.reason} (attempt {before.number}, step {before.step})"

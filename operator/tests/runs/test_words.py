@@ -12,7 +12,7 @@ from lmforge_operator.runs.causes import end_of
 from lmforge_operator.runs.progress import progress_of
 from lmforge_operator.runs.waiting import Waiting, first_finding
 from lmforge_operator.words import short_duration, short_number
-from tests.runs.builders import attempt, ended_pod, failed, job, pod, report, spec, status
+from tests.runs.builders import attempt, decide, ended_pod, failed, job, pod, report, spec, status
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,17 @@ def test_events_tell_starts_ends_and_the_outcome_once() -> None:
         ("Normal", "AttemptStarted", "Attempt 2 started on 2 pods from step 50."),
     ]
     assert list(events.between(after.wire(), after)) == []
+
+
+def test_an_attempt_that_looks_for_its_checkpoint_is_not_said_to_begin_again() -> None:
+    begun = status(failed(1, message="pod x was killed"), attempt(2, start_step=50, step=50))
+    seen = {"jobs": {2: job(2)}, "pods": (pod(0, 2), pod(1, 2)), "now": 60}
+    looking = decide(status=begun, report=report(2), **seen).status
+    assert looking.progress.display == "50/400"
+    assert looking.message == "Attempt 2 is starting to go on from step 50: pod x was killed (attempt 1, step 60)."
+    damaged = decide(status=looking, report=report(2, start_step=0), **seen).status
+    assert damaged.progress.display == "0/400"
+    assert damaged.message.startswith("Started again from the beginning on attempt 2: pod x was killed")
 
 
 def test_one_pod_is_not_called_pods() -> None:

@@ -42,7 +42,7 @@ def train_ngram(run: TrainingRun, *, data: Data, reporter: Reporter) -> Artifact
     order = derive.ngram_order(init)
     tokens = data.train.tokens[:MOST_TOKENS]
     log.info("counting grams of up to %d tokens in %d of %d tokens", order, len(tokens), len(data.train.tokens))
-    reporter.update(stage="Training", steps=run.spec.steps)
+    reporter.update(stage="Training", start_step=0, steps=run.spec.steps)
     model = fit(tokens, order=order, vocabulary=data.vocabulary)
     derived = {"parameters": str(model.parameters), "vocabularySize": str(data.vocabulary), "order": str(order)}
     reporter.update(derived=derived)
