@@ -87,4 +87,4 @@ clean: ## Remove what builds left in the tree
 
 include e2e/cluster/cluster.mk
 
-.PHONY: help venv demo up images down generate check format redis test-fast test test-serving bench clean
+.PHONY: help venv demo up images down generate check format redis test-fast test test-serving test-finetune test-queueing bench clean

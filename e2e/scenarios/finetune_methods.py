@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from e2e import corpus
+from e2e.chaos.kill import kill_container
+from e2e.cluster.native import NativeCluster
 from e2e.cluster.paths import Paths
 from e2e.lmforge import Kube, Manifest, plugin
 from e2e.models import NAME as MODEL
@@ -42,20 +44,24 @@ METHODS: Mapping[str, Manifest] = {
 }
 FALL = 0.4
 """Nats a token by which the evaluation loss has to fall, within these few steps."""
+SAME = 0.01
+"""Nats by which the loss may differ where two ranks have added up the gradients."""
+EVERY = 4
 
 
-def by(method: str) -> Manifest:
-    """A few steps of this method."""
+def by(method: str, *, name: str = "", **spec: object) -> Manifest:
+    """A few steps of this method on 40 rows, five batches; `spec` replaces top-level fields."""
     return {
         "apiVersion": "lmforge.dev/v1alpha1",
         "kind": "FineTune",
-        "metadata": {"name": method},
+        "metadata": {"name": name or method},
         "spec": {
             "model": {"uri": f"pvc://{MODELS}/{MODEL}"},
-            "dataset": {"uri": "pvc://chats/chats.csv", "split": {"evaluation": 0.2}},
+            "dataset": {"uri": "pvc://chats/chats.csv", "split": {"evaluation": 0.17}},
             "method": method,
             **FEW,
             **METHODS[method],
+            **spec,
         },
     }
 
@@ -111,3 +117,21 @@ def test_status_says_how_much_of_the_model_was_trained(ended: Mapping[str, Manif
 def test_a_student_without_a_third_of_the_layers_is_smaller_than_its_teacher(ended: Mapping[str, Manifest]) -> None:
     student, teacher = (ended[name]["trainable"]["of"] for name in ("distill", "full"))
     assert student < 0.8 * teacher
+
+
+def test_two_pods_learn_what_one_does_though_one_of_them_is_killed(
+    kube: Kube, cluster: NativeCluster, ended: Mapping[str, Manifest]
+) -> None:
+    over_two = {"distributed": {"nodes": 2}, "batch": {"global": 8, "micro": 4}, "checkpoint": {"everySteps": EVERY}}
+    kube.apply(by("full", name="pair", **over_two))
+    kube.wait("ft/pair", lambda s: s.get("progress", {}).get("step", 0) > EVERY, what="steps", seconds=300)
+    which = "lmforge.dev/name=pair,lmforge.dev/attempt=1,batch.kubernetes.io/job-completion-index=1"
+    (pod,) = kube.items("pods", "-l", which)
+    kill_container(cluster, kube, pod["metadata"]["name"])
+    status = kube.wait_phase("ft/pair", "Succeeded", seconds=300)
+    print(kube("get", "ft", "-o", "wide"))
+    first, second = status["attempts"]
+    assert pod["metadata"]["name"] in first["message"]
+    assert second["startStep"] >= EVERY
+    assert status["restarts"] == 1
+    assert float(status["evaluation"]["loss"]) == pytest.approx(float(ended["full"]["evaluation"]["loss"]), abs=SAME)
