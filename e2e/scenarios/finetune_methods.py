@@ -44,7 +44,7 @@ METHODS: Mapping[str, Manifest] = {
 }
 FALL = 0.4
 """Nats a token by which the evaluation loss has to fall, within these few steps."""
-SAME = 0.01
+SAME = 0.002
 """Nats by which the loss may differ where two ranks have added up the gradients."""
 EVERY = 4
 
