@@ -46,8 +46,8 @@ class Context:
 
     @property
     def informers(self) -> tuple[Informer, ...]:
-        workloads = (self.jobs, self.pods, self.deployments, self.leader_worker_sets)
-        return (*workloads, self.workloads, self.services, self.config_maps, self.claims)
+        made = (self.jobs, self.pods, self.deployments, self.leader_worker_sets, self.services, self.config_maps)
+        return (*made, self.workloads, self.claims)
 
 
 Background = Callable[[Context], Coroutine[Any, Any, None]]

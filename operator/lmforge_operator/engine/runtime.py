@@ -5,6 +5,7 @@ import logging
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -23,7 +24,7 @@ from lmforge_operator.errors import LeadershipLost
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.connection import Connection
-from lmforge_operator.kube.informer import Informer, OnChange
+from lmforge_operator.kube.informer import Informer
 from lmforge_operator.kube.lease import Elector, Identity
 from lmforge_operator.kube.resources import (
     CONFIG_MAPS,
@@ -173,25 +174,30 @@ class Runtime:
         return self.objects.informers + self.context.informers
 
     def _context(self) -> Context:
+        watch = partial(Informer, self.kube, namespaces=self.settings.watch_namespaces or ("",))
+        children = partial(watch, selector=OWNER_UID, on_change=self._wakes.child_changed)
         return Context(
             kube=self.kube,
             objects=self.objects,
-            jobs=self._children(JOBS, projections.job),
-            pods=self._children(PODS, projections.pod),
-            deployments=self._children(DEPLOYMENTS, projections.deployment),
-            leader_worker_sets=self._children(LEADER_WORKER_SETS, projections.leader_worker_set, optional=True),
-            workloads=self._informer(
+            jobs=children(JOBS, project=projections.job),
+            pods=children(PODS, project=projections.pod),
+            deployments=children(DEPLOYMENTS, project=projections.deployment),
+            leader_worker_sets=children(LEADER_WORKER_SETS, project=projections.leader_worker_set, optional=True),
+            workloads=watch(
                 WORKLOADS,
-                projections.workload,
-                KUEUE_JOB,
-                self._workload_changed,
+                project=projections.workload,
+                selector=KUEUE_JOB,
                 owner_label=KUEUE_JOB,
+                on_change=self._workload_changed,
                 optional=True,
             ),
-            services=self._children(SERVICES, projections.only_metadata, metadata_only=True),
-            config_maps=self._children(CONFIG_MAPS, projections.only_metadata, metadata_only=True),
-            claims=self._informer(
-                PERSISTENT_VOLUME_CLAIMS, projections.claim, "", self._claim_changed, on_written=self._claim_changed
+            services=children(SERVICES, project=projections.only_metadata, metadata_only=True),
+            config_maps=children(CONFIG_MAPS, project=projections.only_metadata, metadata_only=True),
+            claims=watch(
+                PERSISTENT_VOLUME_CLAIMS,
+                project=projections.claim,
+                on_change=self._claim_changed,
+                on_written=self._claim_changed,
             ),
             reports=self.book,
             memory=self.memory,
@@ -199,48 +205,6 @@ class Runtime:
             settings=self.settings,
             now=_now,
             reports_ca=self.settings.reports.ca_path.read_text,
-        )
-
-    def _children(
-        self,
-        resource: Resource,
-        project: projections.Projection,
-        *,
-        metadata_only: bool = False,
-        optional: bool = False,
-    ) -> Informer:
-        return self._informer(
-            resource,
-            project,
-            OWNER_UID,
-            self._wakes.child_changed,
-            metadata_only=metadata_only,
-            optional=optional,
-        )
-
-    def _informer(
-        self,
-        resource: Resource,
-        project: projections.Projection,
-        selector: str,
-        on_change: OnChange,
-        *,
-        on_written: OnChange = lambda _: None,
-        owner_label: str = OWNER_UID,
-        metadata_only: bool = False,
-        optional: bool = False,
-    ) -> Informer:
-        return Informer(
-            self.kube,
-            resource,
-            project=project,
-            selector=selector,
-            owner_label=owner_label,
-            on_change=on_change,
-            on_written=on_written,
-            namespaces=self.settings.watch_namespaces or ("",),
-            metadata_only=metadata_only,
-            optional=optional,
         )
 
     async def _serve_reports(self) -> None:
