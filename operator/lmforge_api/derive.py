@@ -72,6 +72,11 @@ def is_feasible(spec: TrainingJobSpec, *, nodes: int) -> bool:
     return True
 
 
+def sizes_that_fit(spec: TrainingJobSpec) -> tuple[int, ...]:
+    """Numbers of nodes that an elastic run may have, ascending; empty for a run of fixed size."""
+    return spec.elastic.sizes(lambda nodes: is_feasible(spec, nodes=nodes)) if spec.elastic else ()
+
+
 def nodes_for(spec: TrainingJobSpec, *, available: int) -> int | None:
     """Nodes that an attempt takes when so many are there: `nodes`, or for an elastic run the most that fit.
 
@@ -79,8 +84,7 @@ def nodes_for(spec: TrainingJobSpec, *, available: int) -> int | None:
     """
     if spec.elastic is None:
         return spec.nodes if available >= spec.nodes else None
-    most = min(available, spec.elastic.max_nodes)
-    return next((n for n in range(most, spec.elastic.min_nodes - 1, -1) if is_feasible(spec, nodes=n)), None)
+    return max((size for size in sizes_that_fit(spec) if size <= available), default=None)
 
 
 def intermediate_size(init: ModelInit) -> int:

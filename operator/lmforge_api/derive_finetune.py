@@ -28,11 +28,8 @@ def accumulation_steps(spec: FineTuneSpec, *, nodes: int | None = None) -> int:
 def sizes_that_fit(spec: FineTuneSpec) -> tuple[int, ...]:
     """Numbers of nodes that an elastic run may have, ascending; empty for a run of fixed size."""
     elastic = spec.distributed.elastic
-    if elastic is None:
-        return ()
     each = spec.batch.micro * processes_per_node(spec)
-    sizes = range(elastic.min_nodes, elastic.max_nodes + 1)
-    return tuple(nodes for nodes in sizes if spec.batch.global_ % (each * nodes) == 0)
+    return elastic.sizes(lambda nodes: spec.batch.global_ % (each * nodes) == 0) if elastic else ()
 
 
 def epochs(spec: FineTuneSpec) -> float | None:

@@ -1,7 +1,7 @@
 """The contract between the operator and the pods of a run: what they are told, what they report, how they end."""
 
 from enum import IntEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -62,6 +62,8 @@ class ProgressTarget(ApiModel):
 class AttemptRun(ApiModel):
     """One attempt of a run, as its pods see it."""
 
+    kind: ClassVar[str]
+
     namespace: str = Field(description="Namespace of the object.")
     name: str = Field(description="Its name.")
     uid: str = Field("", description="Its UID.")
@@ -74,6 +76,11 @@ class AttemptRun(ApiModel):
     termination_log: str = Field(TERMINATION_LOG, description="Where last words go.")
 
     @property
+    def creator(self) -> str:
+        """Who writes, as manifests say it."""
+        return f"{self.kind}/{self.namespace}/{self.name} attempt {self.attempt}"
+
+    @property
     def world_size(self) -> int:
         """Ranks of this attempt."""
         return self.nodes * self.processes_per_node
@@ -81,6 +88,8 @@ class AttemptRun(ApiModel):
 
 class TrainingRun(AttemptRun):
     """One attempt of a TrainingJob, as its pods see it."""
+
+    kind = "TrainingJob"
 
     data_parallel: int = Field(
         1, ge=1, description="Data-parallel size of this attempt (elastic runs may differ from the spec)."
@@ -96,6 +105,8 @@ class TrainingRun(AttemptRun):
 
 class FineTuneRun(AttemptRun):
     """One attempt of a FineTune, as its pods see it. Its ranks are data-parallel all of them."""
+
+    kind = "FineTune"
 
     model_path: str = Field(description="URI of the model to teach, resolved: file:///mnt/pvc/<claim>/<path>, hf://…")
     dataset_path: str = Field(description="URI of the rows, resolved.")

@@ -1,5 +1,6 @@
 """The parts that all kinds that train have in common: what a step takes, how it is optimised, what is kept of it."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
@@ -69,6 +70,10 @@ class Elastic(ApiModel):
     )
     min_nodes: int = Field(1, ge=1, description="Fewest pods to go on with.")
     max_nodes: int = Field(ge=1, description="Most pods to use.")
+
+    def sizes(self, fits: Callable[[int], bool]) -> tuple[int, ...]:
+        """Numbers of nodes that it may have and that fit, ascending."""
+        return tuple(filter(fits, range(self.min_nodes, self.max_nodes + 1)))
 
 
 NODES_WITHIN_ELASTIC = Rule(

@@ -112,9 +112,8 @@ def prepare(run: FineTuneRun, encoder: Encoder, *, say: Say) -> Data:
         return found
     destination = directory_of(run)
     artifact.sweep(destination.parent)
-    creator = f"FineTune/{run.namespace}/{run.name} attempt {run.attempt}"
     metadata: dict[str, str] = {}
-    with artifact.writing(destination, kind="data", created_by=creator, metadata=metadata) as staged:
+    with artifact.writing(destination, kind="data", created_by=run.creator, metadata=metadata) as staged:
         metadata |= _make(run, encoder, staged, say)
     return Data(destination, metadata)
 

@@ -78,7 +78,7 @@ def _model(run: FineTuneRun, source: Source) -> ArtifactStatus:
     config = model.config.get_text_config()
     metadata = {"architecture": config.model_type, "format": "HuggingFace", SHAPE: _shape(config)}
     destination = directory_of(run)
-    with artifact.writing(destination, kind="model", created_by=_creator(run), metadata=metadata) as staged:
+    with artifact.writing(destination, kind="model", created_by=run.creator, metadata=metadata) as staged:
         model.save_pretrained(staged)
         _accompany(run, source, staged, adapter=False)
     manifest = artifact.read_manifest(destination)
@@ -108,7 +108,7 @@ def _adapter(run: FineTuneRun, source: Source, name: str) -> None:
         "targetModules": json.dumps(sorted(config["target_modules"])),
     }
     destination = directory_of(run, name=name)
-    with artifact.writing(destination, kind="adapter", created_by=_creator(run), metadata=metadata) as staged:
+    with artifact.writing(destination, kind="adapter", created_by=run.creator, metadata=metadata) as staged:
         for file in _OF_ADAPTER:
             shutil.copyfile(source.checkpoint / file, staged / file)
         write_json(staged / "adapter_config.json", config)
@@ -132,10 +132,6 @@ def _trained(run: FineTuneRun, name: str) -> TrainedAdapter | None:
         rank=int(manifest.metadata["rank"]),
         target_modules=json.loads(manifest.metadata["targetModules"]),
     )
-
-
-def _creator(run: FineTuneRun) -> str:
-    return f"FineTune/{run.namespace}/{run.name} attempt {run.attempt}"
 
 
 def _stored_dtype(run: FineTuneRun, model: Path) -> torch.dtype:

@@ -61,7 +61,7 @@ class Keeper:
         self._keep = run.spec.checkpoint.keep
         self._keep_best = run.spec.early_stopping is not None
         self._uri = run.store.uri or f"file://{self.root}"
-        self._creator = f"FineTune/{run.namespace}/{run.name} attempt {run.attempt}"
+        self._creator = run.creator
 
     def sweep(self) -> None:
         """Remove what an attempt that was killed has left."""

@@ -126,8 +126,7 @@ def prepare(run: TrainingRun, *, on_progress: OnProgress = log.info) -> Data:
     directory.parent.mkdir(parents=True, exist_ok=True)
     artifact.sweep(directory.parent)
     metadata: dict[str, str] = {}
-    creator = f"TrainingJob/{run.namespace}/{run.name} attempt {run.attempt}"
-    with artifact.writing(directory, kind="tokens", created_by=creator, metadata=metadata) as staged:
+    with artifact.writing(directory, kind="tokens", created_by=run.creator, metadata=metadata) as staged:
         metadata.update(_write(run, staged, on_progress))
     return Data(directory, metadata)
 

@@ -84,11 +84,10 @@ def export(
     destination = directory_of(run)
     artifact.sweep(destination.parent)
     facts = _facts(run, architecture=architecture, data=data, outcome=outcome)
-    creator = f"TrainingJob/{run.namespace}/{run.name} attempt {run.attempt}"
     metadata = {"architecture": architecture, "format": format, "steps": str(outcome.steps)}
     if sizes is not None:
         metadata[SHAPE] = sizes.model_dump_json(by_alias=True)
-    with artifact.writing(destination, kind="model", created_by=creator, metadata=metadata) as staged:
+    with artifact.writing(destination, kind="model", created_by=run.creator, metadata=metadata) as staged:
         write(staged)
         data.tokenizer.save(staged)
         write_story(run, staged, facts=facts, inputs=_inputs(data))

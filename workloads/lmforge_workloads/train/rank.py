@@ -111,7 +111,7 @@ def _saver(run: TrainingRun, layout: Layout, restored: Restored) -> Saver:
         layout,
         attempt=run.attempt,
         keep=run.spec.checkpoint.keep,
-        created_by=f"TrainingJob/{run.namespace}/{run.name} attempt {run.attempt}",
+        created_by=run.creator,
         uri=run.store.uri,
         background=run.spec.checkpoint.async_,
         saved_step=restored.step,

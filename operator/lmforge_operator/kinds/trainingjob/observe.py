@@ -26,7 +26,7 @@ def observe(manifest: Manifest, seen: Seen, *, image: str) -> Training:
         image=image,
         inputs=gather(_inputs(spec), seen.lookup, seen.has_claim),
         derived=derive.derived(spec),
-        nodes_that_fit=_sizes(spec),
+        nodes_that_fit=derive.sizes_that_fit(spec),
     )
 
 
@@ -38,10 +38,3 @@ def _inputs(spec: TrainingJobSpec) -> tuple[Input, ...]:
         Input("evaluation", other.from_ if other else None, other.uri if other else None),
         Input("tokenizer", uri=tokenizer.uri if tokenizer else None),
     )
-
-
-def _sizes(spec: TrainingJobSpec) -> tuple[int, ...]:
-    if spec.elastic is None:
-        return ()
-    sizes = range(spec.elastic.min_nodes, spec.elastic.max_nodes + 1)
-    return tuple(nodes for nodes in sizes if derive.is_feasible(spec, nodes=nodes))
