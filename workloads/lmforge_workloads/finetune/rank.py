@@ -181,17 +181,16 @@ def _tell_again(run: FineTuneRun, reporter: Reporter) -> None:
 
 def _inputs(run: FineTuneRun, rows: data.Data) -> list[InputStatus]:
     """As people know them where the operator said so, each with a digest."""
+    paths = {
+        name: path for name, path in (("model", run.model_path), ("teacher", run.teacher_path)) if path is not None
+    }
     found = {each.name: each for each in rows.inputs()}
-    for name, path in (("model", run.model_path), ("teacher", run.teacher_path)):
-        if path is not None:
-            found[name] = InputStatus(name=name, uri=path)
+    found |= {name: InputStatus(name=name, uri=path) for name, path in paths.items()}
     for known in run.inputs:
         ours = found.get(known.name, known)
         found[known.name] = known.model_copy(update={"digest": known.digest or ours.digest})
-    return [each if each.digest else _digested(run, each) for each in found.values()]
+    return [each if each.digest else _digested(each, paths.get(each.name)) for each in found.values()]
 
 
-def _digested(run: FineTuneRun, status: InputStatus) -> InputStatus:
-    paths = {"model": run.model_path, "teacher": run.teacher_path}
-    path = paths.get(status.name)
+def _digested(status: InputStatus, path: str | None) -> InputStatus:
     return status if path is None else status.model_copy(update={"digest": artifact.digest_of(locate(path))})
