@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from apiserver import ApiServer, Reply
+from at_the_door import assert_points_at_the_field, change, made, messages
 from finetune_examples import (
     CHANGEABLE,
     CHANGED,
@@ -17,7 +18,6 @@ from finetune_examples import (
 )
 from part_examples import PODS, URIS
 from specs import Refused, patched
-from test_rules_on_the_server import messages
 
 from lmforge_api.base import API_VERSION
 from lmforge_api.common import Ancestor, ArtifactStatus, Attempt, InputStatus, Progress
@@ -45,9 +45,7 @@ def test_a_bad_finetune_is_refused_with_a_sentence_that_points_at_the_field(
     api_server: ApiServer, row: Refused
 ) -> None:
     reply = dry_run(api_server, row.change)
-    assert not reply.ok
-    causes = {(cause.get("field"), cause["message"]) for cause in reply.body["details"]["causes"]}
-    assert any(field == f"spec.{row.field}" and row.sentence in message for field, message in causes), causes
+    assert_points_at_the_field(reply, row)
 
 
 @pytest.mark.integration
@@ -74,15 +72,8 @@ def test_a_finetune_of_itself_is_refused(api_server: ApiServer, field: str) -> N
 
 @pytest.fixture(scope="module")
 def existing(api_server: ApiServer) -> Iterator[str]:
-    name = "immutable"
-    reply = api_server.request("POST", PATH, manifest(GOOD_FINETUNE, name=name))
-    assert reply.ok, reply.message
-    yield f"{PATH}/{name}"
-    api_server.request("DELETE", f"{PATH}/{name}")
-
-
-def change(server: ApiServer, path: str, spec: dict[str, Any]) -> Reply:
-    return server.request("PATCH", f"{path}?dryRun=All", {"spec": spec}, content_type="merge-patch+json")
+    with made(api_server, PATH, manifest(GOOD_FINETUNE, name="immutable")) as path:
+        yield path
 
 
 @pytest.mark.integration

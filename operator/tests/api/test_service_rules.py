@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from apiserver import ApiServer, Reply
+from at_the_door import assert_points_at_the_field, messages
 from part_examples import PODS, URIS
 from service_rule_examples import ACCEPTED, GOOD_SERVICE, REFUSED
 from specs import Refused, patched
-from test_rules_on_the_server import messages
 
 from lmforge_api.base import API_VERSION
 from lmforge_api.inferenceservice import InferenceServiceSpec, InferenceServiceStatus, Performance, ServedModelStatus
@@ -30,9 +30,7 @@ def dry_run(server: ApiServer, change: dict[str, Any]) -> Reply:
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.name)
 def test_a_bad_service_is_refused_with_a_sentence_that_points_at_the_field(api_server: ApiServer, row: Refused) -> None:
     reply = dry_run(api_server, row.change)
-    assert not reply.ok
-    causes = {(cause.get("field"), cause["message"]) for cause in reply.body["details"]["causes"]}
-    assert any(field == f"spec.{row.field}" and row.sentence in message for field, message in causes), causes
+    assert_points_at_the_field(reply, row)
 
 
 @pytest.mark.integration
