@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from openai import OpenAI
+
 from e2e.cluster.paths import Paths
 from e2e.lmforge import Kube, Manifest, NotReached, plugin
 from e2e.models import NAME, smollm2
@@ -33,6 +35,21 @@ def inference_service(name: str, **spec: Any) -> Manifest:
 def put_model(kube: Kube, paths: Paths) -> None:
     """Copies the real model to the claim `models`."""
     plugin(kube, "put", smollm2(paths), f"pvc://{MODELS}/{NAME}", "--create", "512Mi")
+
+
+def stream_while_deleting(kube: Kube, client: OpenAI, *, model: str, pod: str, tokens: int) -> tuple[str | None, int]:
+    """A stream of so many tokens, and with its first one the pod's deletion: its finish reason, and the tokens made."""
+    reason, made, deleted = None, 0, False
+    for chunk in client.completions.create(
+        model=model, prompt="Once upon a time", max_tokens=tokens, stream=True, stream_options={"include_usage": True},
+        extra_body={"ignore_eos": True},
+    ):  # fmt: skip
+        if not deleted:
+            kube("delete", "pod", pod, "--wait=false")
+            deleted = True
+        made = chunk.usage.completion_tokens if chunk.usage else made
+        reason = next((choice.finish_reason for choice in chunk.choices if choice.finish_reason), reason)
+    return reason, made
 
 
 @contextmanager

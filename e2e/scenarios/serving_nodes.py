@@ -12,7 +12,7 @@ from e2e.cluster.native import NativeCluster
 from e2e.cluster.paths import Paths
 from e2e.leader_worker_set import leader_worker_set
 from e2e.lmforge import Kube, Manifest
-from e2e.serving import inference_service, put_model, way_in
+from e2e.serving import inference_service, put_model, stream_while_deleting, way_in
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -78,17 +78,9 @@ def test_a_stream_reaches_its_end_when_one_of_its_pods_is_deleted_and_the_replic
     kube: Kube, client: OpenAI
 ) -> None:
     former = leader(kube)["metadata"]["uid"]
-    reason, made, deleted = None, 0, False
-    for chunk in client.completions.create(
-        model=NAME, prompt="Once upon a time", max_tokens=LONG, stream=True, stream_options={"include_usage": True},
-        extra_body={"ignore_eos": True},
-    ):  # fmt: skip
-        if not deleted:
-            kube("delete", "pod", pods(kube, "engine-follower")[0]["metadata"]["name"], "--wait=false")
-            deleted = True
-        made = chunk.usage.completion_tokens if chunk.usage else made
-        reason = next((choice.finish_reason for choice in chunk.choices if choice.finish_reason), reason)
-    assert (reason, made) == ("length", LONG)
+    follower = pods(kube, "engine-follower")[0]["metadata"]["name"]
+    ended = stream_while_deleting(kube, client, model=NAME, pod=follower, tokens=LONG)
+    assert ended == ("length", LONG)
     kube.wait(f"isvc/{NAME}", lambda s: s.get("phase") != "Ready", what="the loss of the replica", seconds=60)
     until_ready(kube)
     assert leader(kube)["metadata"]["uid"] != former

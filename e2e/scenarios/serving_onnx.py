@@ -12,7 +12,7 @@ from e2e.cluster.native import NativeCluster
 from e2e.cluster.paths import Paths
 from e2e.lmforge import Kube, install, plugin
 from e2e.models import ONNX_NAME, smollm2_onnx
-from e2e.serving import MODELS, inference_service, way_in
+from e2e.serving import MODELS, inference_service, stream_while_deleting, way_in
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -51,17 +51,8 @@ def test_it_answers_rightly_streaming_and_not(kube: Kube, client: OpenAI) -> Non
 
 def test_a_long_stream_reaches_its_end_when_its_pod_is_deleted(kube: Kube, client: OpenAI) -> None:
     pod = kube.items("pods", "-l", "lmforge.dev/role=engine")[0]["metadata"]["name"]
-    reason, made, deleted = None, 0, False
-    for chunk in client.completions.create(
-        model=NAME, prompt="Once upon a time", max_tokens=LONG, stream=True, stream_options={"include_usage": True},
-        extra_body={"ignore_eos": True},
-    ):  # fmt: skip
-        if not deleted:
-            kube("delete", "pod", pod, "--wait=false")
-            deleted = True
-        made = chunk.usage.completion_tokens if chunk.usage else made
-        reason = next((choice.finish_reason for choice in chunk.choices if choice.finish_reason), reason)
-    assert (reason, made) == ("length", LONG)
+    ended = stream_while_deleting(kube, client, model=NAME, pod=pod, tokens=LONG)
+    assert ended == ("length", LONG)
     kube("wait", f"pod/{pod}", "--for=delete", "--timeout=60s")
     kube.wait(f"isvc/{NAME}", lambda s: s.get("ready") == "1/1", what="another replica", seconds=START)
     assert client.completions.create(model=NAME, prompt="Hello", max_tokens=2).usage
