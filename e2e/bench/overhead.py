@@ -22,9 +22,10 @@ from e2e.bench.report import Sample, publish, ratios
 from e2e.jobs import Run, pair
 from e2e.lmforge import Manifest
 
-INIT = {"architecture": "llama", "layers": 4, "hiddenSize": 128, "heads": 4}
-LENGTH, BATCH, MICRO, VOCABULARY = 128, 16, 8, 512
-WARM = 15
+# Small, but with steps of near a second: what is spent once a step should not look larger here than it is anywhere.
+INIT = {"architecture": "llama", "layers": 6, "hiddenSize": 256, "heads": 8}
+LENGTH, BATCH, MICRO, VOCABULARY = 256, 16, 8, 512
+WARM = 10
 PLAIN = Path(__file__).with_name("overhead_plain.py")
 RESOURCES = {"cpu": "100m", "memory": "3Gi"}
 UNMEASURED = 1_000_000
@@ -45,7 +46,7 @@ def ours(where: Place, number: int, *, steps: int) -> float:
         resources=RESOURCES,
     )
     where.kube.apply(job)
-    run.wait_succeeded(seconds=300)
+    run.wait_succeeded(seconds=600)
     lines = run.lines("attempts/0001/metrics.jsonl")
     speed = tokens_per_second([line["time"] for line in lines if "loss" in line])
     where.kube("delete", run.reference, "--wait=true")
@@ -57,7 +58,7 @@ def theirs(where: Place, number: int, *, steps: int) -> float:
     name, kube = f"theirs-{number}", where.kube
     wanted = {"init": INIT, "steps": steps, "length": LENGTH, "micro": MICRO, "batch": BATCH, "vocabulary": VOCABULARY}
     kube.apply(*plain_job(name, image=where.images["train"], wanted=wanted))
-    kube("wait", f"job/{name}", "--for=jsonpath={.status.conditions}", "--timeout=300s")
+    kube("wait", f"job/{name}", "--for=jsonpath={.status.conditions}", "--timeout=600s")
     logs = kube("logs", "-l", f"job-name={name},batch.kubernetes.io/job-completion-index=0", "--tail=-1")
     said = [json.loads(line) for line in logs.splitlines() if line.startswith('{"rank"')]
     kube("delete", f"job/{name}", f"service/{name}", f"configmap/{name}", "--wait=true")
@@ -116,7 +117,7 @@ def plain_job(name: str, *, image: str, wanted: dict[str, Any]) -> Sequence[Mani
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each")
-    parser.add_argument("--steps", type=int, default=100, help="steps of each run")
+    parser.add_argument("--steps", type=int, default=60, help="steps of each run")
     parser.add_argument("--json", type=Path, help="where to write the result")
     options = parser.parse_args()
     measured: dict[str, list[float]] = {"TrainingJob": [], "torchrun": []}

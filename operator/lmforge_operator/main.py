@@ -5,7 +5,6 @@ the queue of what has to be looked at, and kinds/ says what to do.
 """
 
 import argparse
-import asyncio
 import logging
 import os
 import socket
@@ -16,6 +15,7 @@ from secrets import token_hex
 from typing import Any
 
 import kopf
+import uvloop
 
 from lmforge_operator import logs
 from lmforge_operator.engine.runtime import Runtime
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{os.environ.get('POD_NAME') or socket.gethostname()}_{token_hex(4)}",
             f"{os.environ.get('POD_IP') or '127.0.0.1'}:{settings.reports.port}",
         )
-        asyncio.run(operate(settings, connection, identity))
+        uvloop.run(operate(settings, connection, identity))
     except OperatorError as error:
         print(f"lmforge-operator: {error}", file=sys.stderr)
         return 2
