@@ -1,12 +1,14 @@
 """Events for `kubectl describe`: what happened, once.
 
 Reconciles are level-based and say the same thing again and again. An Event's name is therefore a function of what it
-says, so that saying it twice is one object; and what was said lately isn't sent at all.
+says, so that saying it twice is one object; and what was said lately isn't sent at all. They are written one after the
+other beside the work that they tell of: in a burst, statuses come first.
 """
 
+import asyncio
 import hashlib
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,20 +43,37 @@ class EventRecorder:
         self._instance = instance[:128]
         self._now = now
         self._said: OrderedDict[str, None] = OrderedDict()
+        self._unwritten: deque[Manifest] = deque(maxlen=REMEMBERED)
+        self._news = asyncio.Event()
 
-    async def emit(self, obj: Manifest, *, type: EventType = "Normal", reason: str, message: str) -> None:
+    def emit(self, obj: Manifest, *, type: EventType = "Normal", reason: str, message: str) -> None:
         """Says it, unless it was said about this object already."""
         name = _name(obj["metadata"], reason, message)
         if name in self._said:
             self._said.move_to_end(name)
             return
         self._remember(name)
-        event = self._event(obj, name=name, type_=type, reason=reason, message=message)
-        try:
-            await self._kube.create(EVENTS, event)
-        except ApiError as error:
-            self._said.pop(name, None)
-            log.debug("an Event was not written: %s", error)
+        self._unwritten.append(self._event(obj, name=name, type_=type, reason=reason, message=message))
+        self._news.set()
+
+    async def run(self) -> None:
+        """Writes what is said, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what was said so far."""
+        while self._unwritten:
+            event = self._unwritten[0]
+            try:
+                await self._kube.create(EVENTS, event)
+            except ApiError as error:
+                self._said.pop(event["metadata"]["name"], None)
+                log.debug("an Event was not written: %s", error)
+            if self._unwritten and self._unwritten[0] is event:  # only now: who is cut off here writes it again
+                self._unwritten.popleft()
 
     def _remember(self, name: str) -> None:
         self._said[name] = None

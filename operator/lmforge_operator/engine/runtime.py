@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -51,6 +51,9 @@ from lmforge_operator.serving.memory import Memory
 from lmforge_operator.settings import Settings
 
 log = logging.getLogger(__name__)
+
+LAST_EVENTS_SECONDS = 2.0
+"""For the Events that are not written yet when the process is asked to end."""
 
 
 class Runtime:
@@ -125,6 +128,7 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._say_the_rest()
         await self.elector.release()
         await self._stack.aclose()
 
@@ -151,7 +155,13 @@ class Runtime:
                 self.queue.add(key, background=True)
             for work in self._background:
                 tasks.create_task(work(self.context))
+            tasks.create_task(self.context.events.run())
             tasks.create_task(self.loop.run())
+
+    async def _say_the_rest(self) -> None:
+        with suppress(LeadershipLost, TimeoutError):
+            async with asyncio.timeout(LAST_EVENTS_SECONDS):
+                await self.context.events.flush()
 
     def _forget(self, manifest: Manifest) -> None:
         self.book.forget(manifest["metadata"]["uid"])

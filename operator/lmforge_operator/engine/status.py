@@ -18,4 +18,4 @@ async def write(
     if written is None:
         return
     for event in news:
-        await context.events.emit(manifest, type=event.type, reason=event.reason, message=event.message)
+        context.events.emit(manifest, type=event.type, reason=event.reason, message=event.message)

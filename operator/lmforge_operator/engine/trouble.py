@@ -34,7 +34,7 @@ class Trouble:
             observed_generation=manifest["metadata"].get("generation"),
         )
         try:
-            await self._context.events.emit(manifest, type="Warning", reason=reason, message=message)
+            self._context.events.emit(manifest, type="Warning", reason=reason, message=message)
             current = self._context.objects.get(key)
             if current is not None:
                 await self._write(key, current, set_condition(_conditions(current), wrong, self._context.now()))
