@@ -87,7 +87,7 @@ OPERATOR = Image(
     BASE,
     ("images/operator/requirements.txt", "operator/lmforge_api", "operator/lmforge_operator"),
 )
-VLLM = Image("vllm", TORCH, ("images/vllm/requirements.txt",))
+VLLM = Image("vllm", TORCH, ("images/vllm/requirements.txt", "images/vllm/logging.json"))
 SERVE = Image(
     "serve",
     BASE,

@@ -19,6 +19,8 @@ CRASHES = 3
 """Restarts after which a replica that was never ready won't get better by another one."""
 
 _RAISED = re.compile(r"^\s*[\w.]*(Error|Exception|Interrupt)\b.*")
+_POINTS_BACK = re.compile("root cause|background process")
+"""What vLLM's processes say about the end of another one."""
 _KILLED = 137
 
 
@@ -156,10 +158,11 @@ def _times(pod: ReplicaSeen) -> str:
 
 
 def _said(pod: ReplicaSeen) -> str:
-    """The error at the end of its log."""
+    """The error at the end of its log; rather the cause than who was ended by it."""
     lines = [line for line in (pod.words or pod.last_words).splitlines() if line.strip()]
     raised = [line for line in lines if _RAISED.match(line)]
-    telling = (raised or lines)[-1:]
+    causes = [line for line in raised if not _POINTS_BACK.search(line)]
+    telling = (causes or raised or lines)[-1:]
     if telling:
         return f": {one_line(telling[0])}"
     return ": it was killed from outside" if _code(pod) == _KILLED else ""

@@ -31,6 +31,11 @@ def test_replicas_on_cpu_share_a_nodes_cores_as_they_asked_for_them() -> None:
     assert threads == {"200m": "1", "1": "1", "3500m": "4", "16": "16"}
 
 
+def test_errors_become_last_words_in_our_images_alone() -> None:
+    assert variables()["VLLM_LOGGING_CONFIG_PATH"] == "/opt/lmforge/vllm-logging.json"
+    assert "VLLM_LOGGING_CONFIG_PATH" not in variables(template={"image": "somebody/vllm:1"})
+
+
 ARGUMENTS: dict[str, tuple[Manifest, str]] = {
     "a hub's model": ({"model": {"uri": "hf://org/name@v2"}}, "--model org/name --revision v2 --served"),
     "an image's model": ({"model": {"uri": "file:///models/tiny"}}, "--model /models/tiny --served"),
@@ -89,7 +94,9 @@ def test_an_engine_may_do_nothing_but_serve() -> None:
     }  # fmt: skip
     writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
     assert writable == ["/dev/shm", "/tmp"]
-    places = [value for value in variables().values() if value.startswith("/")]
+    places = [
+        value for name, value in variables().items() if value.startswith("/") and not name.endswith("CONFIG_PATH")
+    ]
     assert all(place.startswith("/tmp") for place in places)
 
 

@@ -7,6 +7,20 @@ from lmforge_operator.serving.observed import ReplicaSeen, RevisionSeen
 from lmforge_operator.serving.trouble import Struggle, cannot_grow, first_finding, given_up
 
 TRACEBACK = "INFO loading\nTraceback (most recent call last):\n  File x\nOSError: config.json is missing\nbye"
+# What vLLM 0.32's processes say one after the other, without the lines of code between.
+CACHE = (
+    "Available memory on node 0 (2.32/4.0 GiB) on kv cache allocation is less than requested memory for kv (500.0 GiB)"
+)
+VLLM = f"""WorkerProc hit an exception.
+Traceback (most recent call last):
+    raise ValueError(
+ValueError: {CACHE}.
+
+EngineCore failed to start.
+Traceback (most recent call last):
+RuntimeError: Worker failed with error '{CACHE}', please check the stack trace above for the root cause
+Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor."""
+POINTER = "Traceback\nRuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 FULL = "0/2 nodes are available: 2 Insufficient memory."
 
 
@@ -38,6 +52,16 @@ FINDINGS = {
     "a crash with an error": (
         struggle(loading(exit_code=1, words=TRACEBACK)),
         "CrashLoop", f"pod {NEW}-0 ends with exit code 1 (1 time): OSError: config.json is missing",
+    ),
+    "a crash that other processes point back to": (
+        struggle(loading(exit_code=1, words=VLLM)),
+        "CrashLoop", f"pod {NEW}-0 ends with exit code 1 (1 time): ValueError: {CACHE}",
+    ),
+    "a crash of which only the pointer is left": (
+        struggle(loading(exit_code=1, words=POINTER)),
+        "CrashLoop",
+        f"pod {NEW}-0 ends with exit code 1 (1 time): "
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
     ),
     "a crash without a word": (
         struggle(loading(restarts=1, last_exit_code=137)),

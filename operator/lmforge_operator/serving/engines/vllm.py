@@ -14,6 +14,8 @@ from lmforge_operator.words import number_of
 PORT = 8000
 DEFAULT_KV_CACHE_GIB = 1
 SCRATCH = "/tmp"
+LOGGING = "/opt/lmforge/vllm-logging.json"
+"""In our images: errors go to the termination log too."""
 GROUP_PORT = 29501
 LEADER, RANK = "LWS_LEADER_ADDRESS", "LWS_WORKER_INDEX"
 """Variables by which LeaderWorkerSet tells a pod its place."""
@@ -40,6 +42,8 @@ def environment(task: Task) -> Mapping[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": f"{SCRATCH}/inductor",
         "TRITON_CACHE_DIR": f"{SCRATCH}/triton",
     }
+    if task.spec.template.image is None:
+        variables["VLLM_LOGGING_CONFIG_PATH"] = LOGGING
     if task.spec.lora:
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if not task.model.startswith("hf://"):
