@@ -45,6 +45,11 @@ class NodeGroup:
         script = f'for file in {" ".join(files)}; do echo $$ > "$file"; done; exec "$@"'
         return ["sh", "-c", script, "sh", *argv]
 
+    def memory_of_pod(self, uid: str) -> Path | None:
+        """The memory.stat of a pod, with all of its containers; None as long as it has no group."""
+        found = (file for tree in _trees() for file in (tree / PARENT / self.node).rglob(f"pod{uid}/memory.stat"))
+        return next(found, None)
+
     def kill(self) -> None:
         """Ends all processes of the node at once, containers included."""
 
