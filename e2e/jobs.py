@@ -50,15 +50,16 @@ def pair(name: str, **spec: Any) -> Manifest:
 
 @dataclass(frozen=True)
 class Run:
-    """What there is of a TrainingJob."""
+    """What there is of a TrainingJob, or of another kind that runs."""
 
     kube: Kube
     name: str
+    kind: str = "trainingjob"
 
     @property
     def reference(self) -> str:
         """For kubectl."""
-        return f"tj/{self.name}"
+        return f"{self.kind}/{self.name}"
 
     def pods(self, *, attempt: int | None = None) -> list[Manifest]:
         """Its pods, of one attempt or of all."""
@@ -102,7 +103,7 @@ class Run:
     def store(self) -> str:
         """Its directory below the store's root."""
         meta = self.kube.get(self.reference)["metadata"]
-        return f"trainingjob/{meta['namespace']}/{self.name}-{meta['uid'][:8]}"
+        return f"{self.kind}/{meta['namespace']}/{self.name}-{meta['uid'][:8]}"
 
     def lines(self, path: str) -> list[Manifest]:
         """A file of JSON lines in its directory."""

@@ -14,6 +14,7 @@ BENCHES = {
     "gateway": "(d) what the gateway adds to a request and to a thousand streams, without a cluster",
     "serving": "(e) what router and gateway cost beside the engine alone, and how soon the autoscaler reacts",
     "routing": "(f) conversations over two replicas: cache-aware against round-robin routing",
+    "finetune": "(g) tokens/s and memory of a FineTune against the same training written directly on trl",
 }
 
 
