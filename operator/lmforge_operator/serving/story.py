@@ -172,13 +172,16 @@ def canary_words(status: CanaryStatus, canary: Canary | None) -> str:
     told = f"Canary: {status.percent}% of requests go to revision {status.revision}"
     if status.phase == "Shifting" or canary is None:
         return f"{told}; its gates have held, and it takes over."
-    seen, needed = status.requests, canary.gates.min_requests
-    measured = [f"{seen} of {needed} requests seen" if seen < needed else f"{seen} requests seen"]
+    seen, gates = status.requests, canary.gates
+    few = f"{seen} of {gates.min_requests} requests seen (it goes on at gates.minRequests: lower that where few come)"
+    measured = [few if seen < gates.min_requests else f"{seen} requests seen"]
     if status.error_rate:
         measured.append(f"error rate {status.error_rate}")
     if status.time_to_first_token:
         other = status.current_time_to_first_token
         measured.append(f"first token {status.time_to_first_token}" + (f" against {other}" if other else ""))
+    elif gates.max_ttft_ms is not None or gates.max_ttft_percent is not None:
+        measured.append("none of them streamed, which is what gates on the first token judge")
     return f"{told}, {', '.join(measured)}."
 
 
