@@ -82,6 +82,9 @@ def pod(index: int = 0, number: int = 1, **changes: Any) -> PodSeen:
     return replace(base, **changes)
 
 
+TWO_AT_WORK = (pod(0), pod(1))
+
+
 def ended_pod(index: int, code: int, number: int = 1, *, reason: str = "", message: str = "", step: int = 0) -> PodSeen:
     """A pod whose workload left last words."""
     words = ExitReport(reason=reason, message=message, step=step) if reason else None

@@ -12,7 +12,7 @@ from lmforge_operator.runs.admission import Place, read_place
 from lmforge_operator.runs.ends import SUSPEND_GRACE
 from lmforge_operator.runs.observed import JobSeen, read_jobs
 from lmforge_operator.runs.run import active_seconds, rfc3339
-from tests.runs.builders import START, at, attempt, decide, ended_pod, job, pod, report, spec, status
+from tests.runs.builders import START, TWO_AT_WORK, at, attempt, decide, ended_pod, job, pod, report, spec, status
 
 IN_TEAM = spec(scheduling={"queue": "team"})
 NO_QUOTA = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 1 more needed"
@@ -101,7 +101,7 @@ def test_a_job_finds_its_own_workload_among_others() -> None:
 
 
 def test_an_attempt_has_begun_when_its_queue_lets_it_start() -> None:
-    decided = decide(now=60, spec=IN_TEAM, status=status(queued()), jobs={1: job()}, pods=(pod(0), pod(1))).status
+    decided = decide(now=60, spec=IN_TEAM, status=status(queued()), jobs={1: job()}, pods=TWO_AT_WORK).status
     assert decided.attempts[0].admitted_at == rfc3339(at(60))
     assert decided.phase == "Starting"
 
@@ -173,7 +173,7 @@ def test_an_attempt_whose_queue_lets_it_start_again_is_over_all_the_same() -> No
     )
     assert (decision.launch, decision.status.restarts) == (second, 0)
     # The quota that it began with is older than its beginning, as we saw it.
-    begun = decide(now=60, spec=IN_TEAM, status=status(admitted(seconds=50)), jobs={1: again}, pods=(pod(0), pod(1)))
+    begun = decide(now=60, spec=IN_TEAM, status=status(admitted(seconds=50)), jobs={1: again}, pods=TWO_AT_WORK)
     assert begun.launch is None
 
 

@@ -13,7 +13,7 @@ from lmforge_operator.runs.advance import advance
 from lmforge_operator.runs.observed import PodSeen
 from lmforge_operator.runs.run import Decision, Run
 from lmforge_operator.runs.timers import HEARTBEAT
-from tests.runs.builders import at, decide, ended_pod, job, pod, report, run, spec, status
+from tests.runs.builders import TWO_AT_WORK, at, decide, ended_pod, job, pod, report, run, spec, status
 
 CODES = (0, 1, 64, 65, 66, 67, 68, 69, 70, 71, 75, 137, 143)
 
@@ -139,7 +139,7 @@ def _said(status: RunStatus) -> dict[str, object]:
 
 
 def test_a_status_that_was_written_is_not_written_again() -> None:
-    observed = {"jobs": {1: job()}, "pods": (pod(0), pod(1)), "report": report(step=9), "reported_at": at(29)}
+    observed = {"jobs": {1: job()}, "pods": TWO_AT_WORK, "report": report(step=9), "reported_at": at(29)}
     first = decide(status=status(phase="Pending"))
     second = decide(status=first.status, **observed)
     third = decide(status=second.status, **observed, now=33)

@@ -8,10 +8,10 @@ from lmforge_api.common import Condition
 from lmforge_operator.labels import Reason
 from lmforge_operator.runs.run import rfc3339
 from lmforge_operator.runs.timers import HEARTBEAT
-from tests.runs.builders import at, attempt, decide, failed, job, pod, report, spec, status
+from tests.runs.builders import TWO_AT_WORK, at, attempt, decide, failed, job, pod, report, spec, status
 
 WAITING = {"node": "", "phase": "Pending", "started": False, "unschedulable": "no room"}
-AT_WORK: dict[str, Any] = {"now": 30, "jobs": {1: job()}, "pods": (pod(0), pod(1)), "status": status(attempt())}
+AT_WORK: dict[str, Any] = {"now": 30, "jobs": {1: job()}, "pods": TWO_AT_WORK, "status": status(attempt())}
 NO_ROOM: dict[str, Any] = AT_WORK | {"pods": (pod(0), pod(1, **WAITING))}
 ASKED = Condition(type="Suspended", status="True", reason=Reason.CHECKPOINT_REQUESTED)
 ASKED_AT_10 = status(attempt(), conditions=[ASKED.model_copy(update={"last_transition_time": rfc3339(at(10))})])
