@@ -8,7 +8,8 @@ import pytest
 from apiserver import ApiServer, Reply
 from at_the_door import assert_points_at_the_field, messages
 from part_examples import PODS, URIS
-from service_rule_examples import ACCEPTED, GOOD_SERVICE, REFUSED
+from service_rule_examples import REFUSED
+from service_specs import ACCEPTED, GOOD_SERVICE
 from specs import Refused, patched
 
 from lmforge_api.base import API_VERSION
