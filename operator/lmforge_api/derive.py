@@ -77,16 +77,6 @@ def sizes_that_fit(spec: TrainingJobSpec) -> tuple[int, ...]:
     return spec.elastic.sizes(lambda nodes: is_feasible(spec, nodes=nodes)) if spec.elastic else ()
 
 
-def nodes_for(spec: TrainingJobSpec, *, available: int) -> int | None:
-    """Nodes that an attempt takes when so many are there: `nodes`, or for an elastic run the most that fit.
-
-    None means that there are too few; an attempt then has to wait.
-    """
-    if spec.elastic is None:
-        return spec.nodes if available >= spec.nodes else None
-    return max((size for size in sizes_that_fit(spec) if size <= available), default=None)
-
-
 def intermediate_size(init: ModelInit) -> int:
     """Width of the feed-forward block. llama: 8/3 of hiddenSize rounded up to a multiple of 32 (arXiv:2302.13971 §2.2)."""
     if init.intermediate_size is not None:

@@ -47,26 +47,18 @@ def test_accumulation_steps_are_global_over_micro_times_data() -> None:
         derive.accumulation_steps(spec, data_parallel=16)
 
 
-@pytest.mark.parametrize(
-    ("available", "expected"),
-    [(1, None), (2, 2), (3, 2), (4, 4), (5, 4), (8, 8), (100, 8)],
-)
-def test_an_elastic_run_takes_the_most_nodes_that_make_whole_replicas_and_divide_the_batch(
-    available: int, expected: int | None
-) -> None:
+def test_an_elastic_run_may_have_the_nodes_that_make_whole_replicas_and_divide_the_batch() -> None:
     spec = spec_of(
         nodes=4,
         parallelism={"data": 4, "tensor": 2},
         batch={"global": 8},
         elastic={"minNodes": 2, "maxNodes": 8},
     )
-    assert derive.nodes_for(spec, available=available) == expected
+    assert derive.sizes_that_fit(spec) == (2, 4, 8)
 
 
-def test_a_run_that_is_not_elastic_takes_its_nodes_or_waits() -> None:
-    spec = spec_of(nodes=2, parallelism={"data": 2})
-    assert derive.nodes_for(spec, available=7) == 2
-    assert derive.nodes_for(spec, available=1) is None
+def test_a_run_that_is_not_elastic_has_no_other_sizes() -> None:
+    assert derive.sizes_that_fit(spec_of(nodes=2, parallelism={"data": 2})) == ()
 
 
 @given(st.integers(8, 65536))
