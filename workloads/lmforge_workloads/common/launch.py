@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from lmforge_api.run import ExitCode, ExitReport, FineTuneRun, TrainingRun
 from lmforge_workloads.common import logs
@@ -66,6 +66,35 @@ Live = Callable[[Run, Place], ExitCode]
 """A rank's life: works to the end and says how it went. Never raises."""
 
 
+@dataclass(frozen=True)
+class _Pod(Generic[Run]):
+    """What the ranks of this pod have in common."""
+
+    run: Run
+    node_rank: int
+    life: Live[Run]
+    words: Path
+    listener: socket.socket | None
+    started: float
+
+    def rank(self, local_rank: int) -> int:
+        return self.node_rank * self.run.processes_per_node + local_rank
+
+    def place(self, local_rank: int) -> Place:
+        """Of the process that asks: its device is chosen with it."""
+        rank, meeting, listener = self.rank(local_rank), self.run.rendezvous, self.listener
+        return Place(
+            rank=rank,
+            local_rank=local_rank,
+            words=_words(self.words, rank),
+            host=meeting.host if listener is None else "localhost",
+            port=meeting.port if listener is None else listener.getsockname()[1],
+            listener=listener.fileno() if listener is not None and rank == 0 else None,
+            started=self.started,
+            device=_device(self.run, local_rank),
+        )
+
+
 def run_pod(run: Run, *, node_rank: int, program: Callable[[Run], Live[Run]]) -> int:
     """Run this pod's ranks; the exit code for the pod. `program` imports what all ranks need, once."""
     started = time.time()
@@ -76,12 +105,12 @@ def run_pod(run: Run, *, node_rank: int, program: Callable[[Run], Live[Run]]) ->
     life = program(run)
     log.info("libraries imported in %.1f s", time.time() - started)
     words = Path(tempfile.mkdtemp(prefix="lmforge-"))
+    pod = _Pod(run, node_rank, life, words, listener, started)
     try:
         # A SIGTERM that comes while ranks are forked waits until all of them are there, and can handle it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         for local_rank in range(run.processes_per_node):
-            rank = node_rank * run.processes_per_node + local_rank
-            ranks[_fork(life, run, rank, local_rank, words, listener, started)] = rank
+            ranks[_fork(pod, local_rank)] = pod.rank(local_rank)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         ending = supervise(ranks, words)
     finally:
@@ -141,45 +170,21 @@ def _ending(rank: int, status: int, words: Path) -> Ending:
     return Ending(rank, code if code >= 0 else 128 - code, report)
 
 
-def _fork(
-    life: Live[Run],
-    run: Run,
-    rank: int,
-    local_rank: int,
-    words: Path,
-    listener: socket.socket | None,
-    started: float,
-) -> int:
+def _fork(pod: _Pod[Run], local_rank: int) -> int:
     process = os.fork()
     if process == 0:
-        _be_rank(life, run, rank, local_rank, words, listener, started)
+        _be_rank(pod, local_rank)
     return process
 
 
-def _be_rank(
-    life: Live[Run],
-    run: Run,
-    rank: int,
-    local_rank: int,
-    words: Path,
-    listener: socket.socket | None,
-    started: float,
-) -> NoReturn:
+def _be_rank(pod: _Pod[Run], local_rank: int) -> NoReturn:
     """What a forked process does. It leaves by `os._exit`: the parent's clean-up is not its own."""
     code: int = ExitCode.INTERNAL
+    run, rank = pod.run, pod.rank(local_rank)
     try:
         _die_with_parent()
         logs.configure(rank=rank)
-        place = Place(
-            rank=rank,
-            local_rank=local_rank,
-            words=_words(words, rank),
-            host=run.rendezvous.host if listener is None else "localhost",
-            port=run.rendezvous.port if listener is None else listener.getsockname()[1],
-            listener=listener.fileno() if listener is not None and rank == 0 else None,
-            started=started,
-            device=_device(run, local_rank),
-        )
+        place = pod.place(local_rank)
         # DeepSpeed and accelerate read these.
         os.environ.update(
             RANK=str(rank),
@@ -190,7 +195,7 @@ def _be_rank(
             MASTER_ADDR=place.host,
             MASTER_PORT=str(place.port),
         )
-        code = life(run, place)
+        code = pod.life(run, place)
     except BaseException:
         log.exception("rank %d can't begin", rank)
     finally:
