@@ -21,13 +21,14 @@ def write(paths: Paths) -> None:
 
 
 def expected(paths: Paths) -> Mapping[Path, str]:
-    """The torch image holds torch and what only torch needs; train and finetune hold the rest of their extras."""
-    train = _export(paths, "train")
-    without_torch = _export(paths, "train", "--prune", "torch")
+    """The torch image holds torch and what only torch needs, deepspeed what train and finetune share, they the rest."""
+    train, finetune = (_export(paths, extra, "--prune", "torch") for extra in ("train", "finetune"))
+    shared = [line for line in train if line in finetune]
     contents = {
-        "torch/constraints.txt": [line for line in train if line not in without_torch],
-        "train/requirements.txt": without_torch,
-        "finetune/requirements.txt": _export(paths, "finetune", "--prune", "torch"),
+        "torch/constraints.txt": [line for line in _export(paths, "train") if line not in train],
+        "deepspeed/requirements.txt": shared,
+        "train/requirements.txt": [line for line in train if line not in shared],
+        "finetune/requirements.txt": [line for line in finetune if line not in shared],
         "operator/requirements.txt": _export(paths, "operator"),
         "serve/requirements.txt": _export(paths, "serve"),
         "onnx/requirements.txt": _export(paths, "onnx"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,17 +52,19 @@ class ImageBuilder:
         """The references of the images that pods run, by name; work that can is done side by side."""
         constraints.write(self.paths)
         runnable = [image.read(self.registry) for image in (*images.RUNNABLE, *map(images.on_request, more))]
-        torch = images.TORCH.read(self.registry)
+        shared = images.SHARED if self.destination.shares_layers else ()
+        sending: dict[str, Future[None]] = {}
         with ThreadPoolExecutor() as pool:
-            shared = [pool.submit(self._publish, torch)] if self.destination.shares_layers else []
-            list(pool.map(lambda contents: self._publish(contents, after=shared), runnable))
+            for contents in [image.read(self.registry) for image in shared]:
+                sending[contents.reference] = pool.submit(self._publish, contents, sending)
+            list(pool.map(lambda contents: self._publish(contents, sending), runnable))
         return {contents.image.name: contents.reference for contents in runnable}
 
-    def _publish(self, contents: Contents, *, after: Sequence[Future[None]] = ()) -> None:
-        """``after``: what is being sent already, and needs not be sent twice."""
+    def _publish(self, contents: Contents, sending: Mapping[str, Future[None]]) -> None:
+        """``sending``: what is sent already, by reference, and needs not be sent again with what is built upon it."""
         if not self.destination.holds(contents.reference):
             self._build(contents)
-            wait(after)
+            wait([sending[each.reference] for each in contents.ancestors() if each.reference in sending])
             with step(f"publishing image {contents.image.name}"):
                 self.destination.publish(contents.reference)
 

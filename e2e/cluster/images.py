@@ -56,6 +56,12 @@ class Contents:
     parent: Contents | None
     files: Mapping[str, bytes]
 
+    def ancestors(self) -> Iterator[Contents]:
+        """What it's built upon, the nearest first."""
+        if self.parent:
+            yield self.parent
+            yield from self.parent.ancestors()
+
     def fill_context(self, folder: Path) -> None:
         """Writes the files into an empty build context, all with the same time."""
         for name, content in self.files.items():
@@ -67,14 +73,15 @@ class Contents:
 
 BASE = Image("base", sources=("images/base/debootstrap.sh",))
 TORCH = Image("torch", BASE, ("images/torch/constraints.txt",))
+DEEPSPEED = Image("deepspeed", TORCH, ("images/deepspeed/requirements.txt",))
 TRAIN = Image(
     "train",
-    TORCH,
+    DEEPSPEED,
     ("images/train/requirements.txt", "operator/lmforge_api", "workloads/lmforge_workloads"),
 )
 FINETUNE = Image(
     "finetune",
-    TORCH,
+    DEEPSPEED,
     (
         "images/finetune/requirements.txt",
         "operator/lmforge_api",
@@ -109,6 +116,8 @@ ONNX = Image(
         "workloads/lmforge_workloads/serve",
     ),
 )
+SHARED = (TORCH, DEEPSPEED)
+"""Large ones that others are built upon, each after its parent."""
 RUNNABLE = (OPERATOR, TRAIN, FINETUNE, VLLM, SERVE)
 ON_REQUEST = (LLAMACPP, ONNX)
 """Those that few need."""

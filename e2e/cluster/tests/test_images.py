@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from e2e.cluster import constraints, images, layers
 from e2e.cluster.__main__ import choose
 from e2e.cluster.errors import ClusterError, ToolMissing
+from e2e.cluster.image_builder import ImageBuilder
 from e2e.cluster.native import NativeCluster
 from e2e.cluster.paths import Paths, default_paths
 
@@ -49,6 +51,46 @@ def test_what_images_install_is_what_uv_lock_says() -> None:
     """When this fails: python -m e2e.cluster constraints"""
     expected = constraints.expected(default_paths())
     assert {file: file.read_text() for file in expected} == expected
+
+
+class Workshop:
+    """Engine and destination of builds: notes what it's asked to build upon what, and to send."""
+
+    shares_layers = True
+
+    def __init__(self) -> None:
+        self.built: dict[str, str] = {}
+        self.sent: list[str] = []
+
+    def build(self, reference: str, *, dockerfile: Path, context: Path, arguments: Mapping[str, str]) -> None:
+        assert dockerfile.exists()
+        assert reference not in self.built
+        self.built[reference] = arguments["BASE"]
+
+    def has(self, reference: str) -> bool:
+        return reference in self.built
+
+    def python(self) -> str:
+        return "debian"
+
+    def holds(self, reference: str) -> bool:
+        return reference in self.sent
+
+    def publish(self, reference: str) -> None:
+        self.sent.append(reference)
+
+
+def test_what_images_share_is_built_once_and_sent_before_them(tmp_path: Path) -> None:
+    (tmp_path / "uv").symlink_to(default_paths().cache / "uv")
+    workshop = Workshop()
+    runnable = ImageBuilder(paths(tmp_path), workshop, workshop, REGISTRY).build_all()
+    shared = {image.read(REGISTRY).reference for image in images.SHARED}
+    assert set(workshop.sent) == shared | set(runnable.values())
+    assert len(workshop.sent) == len(set(workshop.sent))
+    for reference in workshop.sent:
+        base = workshop.built[reference]
+        assert base not in shared or workshop.sent.index(base) < workshop.sent.index(reference)
+    assert workshop.built[runnable["train"]] == workshop.built[runnable["finetune"]]
 
 
 def storage_with(folder: Path) -> Path:
