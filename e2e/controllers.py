@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import shutil
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +38,108 @@ class Source:
     configuration: str
     """API version of its configuration file. All that are used here understand the same few settings."""
 
+    @property
+    def files(self) -> Path:
+        return binaries.files_of(self.module, program=self.program) / "config"
+
+
+@dataclass
+class Manager:
+    """A controller's process beside this control plane; `folder` holds its configuration, certificate and log."""
+
+    source: Source
+    control_plane: ControlPlane
+    folder: Path
+    flags: tuple[str, ...] = ()
+    settings: Manifest = field(default_factory=dict)
+    """Those that not all have."""
+    port: int = field(init=False)
+    """Of its webhooks."""
+
+    def __post_init__(self) -> None:
+        self.port, self._health_port = free_ports(2)
+
+    @property
+    def certificates(self) -> Path:
+        """Where it looks for what it shows to those who call its webhooks."""
+        return self.folder / "certificates"
+
+    @property
+    def configuration(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @cached_property
+    def daemon(self) -> Daemon:
+        program = self.source.program
+        argv = [str(self.control_plane.paths.bin / program), f"--config={self.configuration}", *self.flags]
+        environment = {"KUBECONFIG": str(self.control_plane.kubeconfig)}
+        return Daemon(program, argv, self.folder, environment, dies_with_parent=True)
+
+    def prepare(self) -> None:
+        """Compiles it, and writes its configuration."""
+        binaries.ensure(self.control_plane.paths, self.source.program)
+        settings = {
+            "apiVersion": self.source.configuration,
+            "kind": "Configuration",
+            "webhook": {"host": HOST, "port": self.port, "certDir": str(self.certificates)},
+            "health": {"healthProbeBindAddress": f"{HOST}:{self._health_port}"},
+            "metrics": {"bindAddress": "0"},
+            "leaderElection": {"leaderElect": False},
+            "internalCertManagement": {"enable": False},
+        }
+        self.certificates.mkdir(parents=True, exist_ok=True)
+        self.configuration.write_text(yaml.safe_dump(settings | self.settings))
+
+    def start(self) -> None:
+        """Returns when its webhooks answer."""
+        self.daemon.start()
+        self.wait_until(self._answers, what=self.source.program)
+
+    def stop(self) -> None:
+        self.daemon.stop()
+
+    def wait_until(self, holds: Callable[[], bool], *, what: str) -> None:
+        """StartError when it ends before that, or takes longer than a minute."""
+
+        def holds_while_it_runs() -> bool:
+            self.daemon.require_running()
+            return holds()
+
+        wait_for(holds_while_it_runs, what=what, seconds=60, details=self.daemon.log_tail)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection((HOST, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
 
 @dataclass
 class Controller:
-    """One of them, beside this control plane; `folder` holds its configuration, certificate and log."""
+    """One that takes its certificate from us, and whose webhooks can be called by address."""
 
     source: Source
     control_plane: ControlPlane
     folder: Path
     flags: tuple[str, ...] = ()
     _webhooks: list[Manifest] = field(default_factory=list, init=False)
-    _daemon: Daemon | None = field(default=None, init=False)
-    _port: int = field(default=0, init=False)
+
+    @cached_property
+    def manager(self) -> Manager:
+        return Manager(self.source, self.control_plane, self.folder, self.flags)
+
+    @property
+    def daemon(self) -> Daemon:
+        return self.manager.daemon
 
     def install(self) -> None:
         """Its definitions, the running controller, and then its webhooks: nobody must ask them before they answer."""
-        binaries.ensure(self.control_plane.paths, self.source.program)
+        self.manager.prepare()
         kubectl = self.control_plane.kubectl
-        kubectl("apply", "--server-side", "-f", self._files / self.source.definitions)
-        port, health_port = free_ports(2)
-        self._webhooks = self._addressed(kubectl("kustomize", self._files / self.source.webhooks), port)
-        self._configure(port, health_port)
+        kubectl("apply", "--server-side", "-f", self.source.files / self.source.definitions)
+        self._webhooks = self._addressed(kubectl("kustomize", self.source.files / self.source.webhooks))
+        self._certify()
         self.start()
         kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(self._webhooks))
 
@@ -65,51 +148,23 @@ class Controller:
         kubectl = self.control_plane.kubectl
         if self._webhooks:
             kubectl("delete", "--ignore-not-found", "-f", "-", stdin=yaml.safe_dump_all(self._webhooks))
-        kubectl("delete", "--ignore-not-found", "-f", self._files / self.source.definitions)
+        kubectl("delete", "--ignore-not-found", "-f", self.source.files / self.source.definitions)
         self.stop()
 
     def start(self) -> None:
         """Returns when it answers."""
-        daemon = self.daemon
-        daemon.start()
-        wait_for(self._answers, what=self.source.program, seconds=60, details=daemon.log_tail)
+        self.manager.start()
 
     def stop(self) -> None:
-        if self._daemon is not None:
-            self._daemon.stop()
+        self.manager.stop()
 
-    @property
-    def daemon(self) -> Daemon:
-        assert self._daemon is not None, f"{self.source.program} is not installed"
-        return self._daemon
-
-    @property
-    def _files(self) -> Path:
-        return binaries.files_of(self.source.module, program=self.source.program) / "config"
-
-    def _configure(self, port: int, health_port: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _certify(self) -> None:
         program = self.source.program
         identity = self.control_plane.authority.sign(program, user=program, hosts=[HOST])
-        shutil.copy(identity.certificate, self.folder / "tls.crt")
-        shutil.copy(identity.key, self.folder / "tls.key")
-        settings = {
-            "apiVersion": self.source.configuration,
-            "kind": "Configuration",
-            "webhook": {"host": HOST, "port": port, "certDir": str(self.folder)},
-            "health": {"healthProbeBindAddress": f"{HOST}:{health_port}"},
-            "metrics": {"bindAddress": "0"},
-            "leaderElection": {"leaderElect": False},
-            "internalCertManagement": {"enable": False},
-        }
-        configuration = self.folder / "config.yaml"
-        configuration.write_text(yaml.safe_dump(settings))
-        argv = [str(self.control_plane.paths.bin / program), f"--config={configuration}", *self.flags]
-        environment = {"KUBECONFIG": str(self.control_plane.kubeconfig)}
-        self._daemon = Daemon(program, argv, self.folder, environment, dies_with_parent=True)
-        self._port = port
+        shutil.copy(identity.certificate, self.manager.certificates / "tls.crt")
+        shutil.copy(identity.key, self.manager.certificates / "tls.key")
 
-    def _addressed(self, text: str, port: int) -> list[Manifest]:
+    def _addressed(self, text: str) -> list[Manifest]:
         """The module's own webhooks, but for where they are called."""
         authority = base64.b64encode(self.control_plane.authority.certificate.read_bytes()).decode()
         found = [each for each in yaml.safe_load_all(text) if each["kind"].endswith("WebhookConfiguration")]
@@ -117,13 +172,5 @@ class Controller:
             configuration["metadata"] = {"name": f"{self.source.program}-{configuration['metadata']['name']}"}
             for webhook in configuration["webhooks"]:
                 path = webhook["clientConfig"]["service"]["path"]
-                webhook["clientConfig"] = {"url": f"https://{HOST}:{port}{path}", "caBundle": authority}
+                webhook["clientConfig"] = {"url": f"https://{HOST}:{self.manager.port}{path}", "caBundle": authority}
         return found
-
-    def _answers(self) -> bool:
-        self.daemon.require_running()
-        try:
-            socket.create_connection((HOST, self._port), timeout=1).close()
-        except OSError:
-            return False
-        return True

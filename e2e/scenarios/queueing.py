@@ -17,7 +17,7 @@ from e2e.bench.control_plane_world import NAMESPACE, Operator, control_plane
 from e2e.cluster import binaries
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.shell import wait_for
-from e2e.kueue import PROGRAM, kueue
+from e2e.kueue import KUEUE, kueue
 
 pytestmark = pytest.mark.integration
 
@@ -226,7 +226,7 @@ def test_suspending_a_run_gives_its_quota_to_the_next(world: World) -> None:
 
 def test_a_gang_has_a_pod_group_that_the_coscheduling_plug_in_knows(world: World) -> None:
     """By its real definition; the plug-in itself is not there, so that the default scheduler places the pods."""
-    definitions = binaries.files_of("sigs.k8s.io/scheduler-plugins", program=PROGRAM) / "config" / "crd" / "bases"
+    definitions = binaries.files_of("sigs.k8s.io/scheduler-plugins", program=KUEUE.program) / "config" / "crd" / "bases"
     world.kubectl("apply", "--server-side", "-f", definitions / "scheduling.x-k8s.io_podgroups.yaml")
     world.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/podgroups.scheduling.x-k8s.io")
     world.queue("gangs")
