@@ -9,7 +9,8 @@ from lmforge_operator.engine.events import EventRecorder
 from lmforge_operator.engine.objects import Objects
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.informer import Informer
-from lmforge_operator.kube.resources import Manifest, Resource
+from lmforge_operator.kube.resources import Resource
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.serving.memory import Memory
 from lmforge_operator.settings import Settings

@@ -16,7 +16,8 @@ from typing import Literal
 
 from lmforge_operator.errors import ApiError
 from lmforge_operator.kube.client import Kube
-from lmforge_operator.kube.resources import EVENTS, Manifest
+from lmforge_operator.kube.resources import EVENTS
+from lmforge_operator.manifests import Manifest
 
 log = logging.getLogger(__name__)
 

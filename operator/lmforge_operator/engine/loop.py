@@ -23,7 +23,8 @@ from lmforge_operator.engine.context import Context, Reconcile
 from lmforge_operator.engine.queue import WorkQueue
 from lmforge_operator.engine.trouble import Trouble
 from lmforge_operator.errors import ApiError, Forbidden, Invalid, LeadershipLost, Transient, UserError
-from lmforge_operator.kube.resources import Key, Manifest
+from lmforge_operator.kube.resources import Key
+from lmforge_operator.manifests import Manifest
 
 __all__ = ["Context", "Loop", "Reconcile"]
 

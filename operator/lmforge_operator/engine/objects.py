@@ -10,7 +10,8 @@ from lmforge_operator.engine.references import References
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.informer import Informer
-from lmforge_operator.kube.resources import Key, Manifest, Resource, key_of
+from lmforge_operator.kube.resources import Key, Resource, key_of
+from lmforge_operator.manifests import Manifest
 
 
 class Objects:

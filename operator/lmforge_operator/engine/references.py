@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from lmforge_operator.kube.resources import PERSISTENT_VOLUME_CLAIMS, Key, Manifest
+from lmforge_operator.kube.resources import PERSISTENT_VOLUME_CLAIMS, Key
+from lmforge_operator.manifests import Manifest
 
 
 def references(manifest: Manifest) -> frozenset[Key]:

@@ -36,11 +36,11 @@ from lmforge_operator.kube.resources import (
     SERVICES,
     WORKLOADS,
     Key,
-    Manifest,
     Resource,
 )
 from lmforge_operator.kube.transport import Transport
 from lmforge_operator.labels import KUEUE_JOB, OWNER_UID
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.reports.forward import Forwarder
 from lmforge_operator.reports.identity import Reviewer

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from lmforge_operator.engine.context import Context
 from lmforge_operator.engine.events import Event
-from lmforge_operator.kube.resources import Manifest, Resource
+from lmforge_operator.kube.resources import Resource
+from lmforge_operator.manifests import Manifest
 
 
 async def write(

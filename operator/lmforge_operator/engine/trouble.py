@@ -10,7 +10,8 @@ from lmforge_api.common import Condition
 from lmforge_operator.engine.conditions import set_condition
 from lmforge_operator.engine.context import Context
 from lmforge_operator.errors import ApiError, LeadershipLost
-from lmforge_operator.kube.resources import Key, Manifest
+from lmforge_operator.kube.resources import Key
+from lmforge_operator.manifests import Manifest
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """When a key is looked at because of what its pods do and say."""
 
 from lmforge_operator.engine.queue import WorkQueue
-from lmforge_operator.kube.resources import Key, Manifest
+from lmforge_operator.kube.resources import Key
 from lmforge_operator.labels import OWNER_KIND, OWNER_NAME
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.settings import Settings
 
 LONGEST_PATIENCE = 5.0

@@ -11,8 +11,8 @@ from sys import intern
 
 import orjson
 
-from lmforge_operator.kube.resources import Manifest
 from lmforge_operator.labels import OWNER_UID
+from lmforge_operator.manifests import Manifest
 
 Projection = Callable[[Manifest], Manifest]
 """Picks the fields worth keeping; may reuse parts of its argument."""

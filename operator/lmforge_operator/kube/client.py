@@ -11,9 +11,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from lmforge_operator.errors import Conflict, Invalid, NotFound
-from lmforge_operator.kube.resources import Manifest, Resource
+from lmforge_operator.kube.resources import Resource
 from lmforge_operator.kube.transport import Transport
 from lmforge_operator.labels import FIELD_MANAGER
+from lmforge_operator.manifests import Manifest
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 METADATA_ONLY_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"

@@ -14,8 +14,9 @@ from typing import Any
 from lmforge_operator.errors import ApiError, Forbidden, Gone, NotFound, from_status
 from lmforge_operator.kube.cache import Cache, Projection
 from lmforge_operator.kube.client import Kube
-from lmforge_operator.kube.resources import Manifest, Resource
+from lmforge_operator.kube.resources import Resource
 from lmforge_operator.labels import OWNER_UID
+from lmforge_operator.manifests import Manifest
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from time import monotonic
 from lmforge_operator import metrics
 from lmforge_operator.errors import ApiError, Conflict, LeadershipLost
 from lmforge_operator.kube.client import Kube
-from lmforge_operator.kube.resources import LEASES, Manifest
+from lmforge_operator.kube.resources import LEASES
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.settings import LeaderElection
 
 log = logging.getLogger(__name__)

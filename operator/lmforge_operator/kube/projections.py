@@ -1,8 +1,8 @@
 """Which fields of each resource are kept: what a reconcile reads, and nothing else."""
 
 from lmforge_operator.kube.cache import Projection
-from lmforge_operator.kube.resources import Manifest
 from lmforge_operator.labels import COMPLETION_INDEX, KUEUE_QUEUE
+from lmforge_operator.manifests import Manifest
 
 __all__ = [
     "Projection",

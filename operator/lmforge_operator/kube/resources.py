@@ -1,12 +1,10 @@
 """Which resources the operator knows, and where they live on the API server."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from lmforge_api.base import GROUP, VERSION
-
-Manifest = dict[str, Any]
-"""A Kubernetes object as JSON."""
+from lmforge_operator.manifests import Manifest as Manifest  # benches take it from here
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,10 @@
 """The parts of a pod's manifest that are the same for all of ours: what it may do, what it asks for. Pure."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from lmforge_api.common import PodTemplate, Resources
 from lmforge_operator.inputs.uris import CLAIM_MOUNTS
-
-Manifest = dict[str, Any]
+from lmforge_operator.manifests import Manifest
 
 NODE_LOSS_TOLERATION_SECONDS = 5
 """Work goes on elsewhere at once: waiting the usual five minutes for a lost node to come back only costs time."""

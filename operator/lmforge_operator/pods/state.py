@@ -1,11 +1,9 @@
 """A pod as the API server tells of it, read once into a frozen dataclass. Everything after reads that."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-Manifest = Mapping[str, Any]
+from lmforge_operator.manifests import ReadManifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +35,13 @@ def timestamp(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def first_container(manifest: Manifest) -> Manifest:
+def first_container(manifest: ReadManifest) -> ReadManifest:
     """The status of the pod's first container."""
     statuses = (manifest.get("status") or {}).get("containerStatuses") or ()
     return next(iter(statuses), {})
 
 
-def read_pod(manifest: Manifest) -> PodState:
+def read_pod(manifest: ReadManifest) -> PodState:
     """A pod's manifest, projected or whole."""
     meta, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from lmforge_operator.errors import ApiError, Invalid
 from lmforge_operator.kube.client import Kube
-from lmforge_operator.kube.resources import TOKEN_REVIEWS, Manifest
+from lmforge_operator.kube.resources import TOKEN_REVIEWS
+from lmforge_operator.manifests import Manifest
 
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"

@@ -23,8 +23,9 @@ from lmforge_api.inferenceservice import InferenceServiceStatus
 from lmforge_api.run import ProgressReply, ProgressReport
 from lmforge_operator import metrics
 from lmforge_operator.errors import ApiError
-from lmforge_operator.kube.resources import Key, Manifest, Resource
+from lmforge_operator.kube.resources import Key, Resource
 from lmforge_operator.labels import ATTEMPT, OWNER_UID, ROLE, Role
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.reports.forward import Forwarder
 from lmforge_operator.reports.identity import Caller, Reviewer

@@ -1,15 +1,13 @@
 """A Job's place in its queue, as Kueue tells of it in the Job's Workload. Read once; everything after reads this."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from lmforge_operator.labels import Reason
+from lmforge_operator.manifests import ReadManifest
 from lmforge_operator.pods.holdups import Finding, one_line
 from lmforge_operator.pods.state import timestamp
-
-Manifest = Mapping[str, Any]
 
 _FORMER = "Previously: "
 
@@ -44,7 +42,7 @@ class Place:
         return self.quota_since is not None and self.quota_since > timestamp(moment)
 
 
-def read_place(queue: str, workloads: Iterable[Manifest] | None) -> Place:
+def read_place(queue: str, workloads: Iterable[ReadManifest] | None) -> Place:
     """From a Job's Workloads (there is one at most); None where Kueue isn't installed."""
     if workloads is None:
         return Place(queue, kueue=False)
@@ -66,7 +64,7 @@ def read_place(queue: str, workloads: Iterable[Manifest] | None) -> Place:
     )
 
 
-def _word(evicted: Manifest, why: str) -> str:
+def _word(evicted: ReadManifest, why: str) -> str:
     """Kueue's reason; once it has let the Job start again, only the words of the former message are left."""
     if evicted["status"] == "True":
         return str(evicted["reason"])

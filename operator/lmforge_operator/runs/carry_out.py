@@ -6,7 +6,6 @@ the status no longer needs. Until the status is written, everything that it was 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from lmforge_api.common import Attempt
 from lmforge_operator.engine import status
@@ -21,12 +20,12 @@ from lmforge_operator.kube.resources import (
     VOLCANO_GROUPS,
     Resource,
 )
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.runs import events, launch
 from lmforge_operator.runs.launch import Launch
 from lmforge_operator.runs.run import Decision
 from lmforge_operator.settings import Store
 
-Manifest = dict[str, Any]
 PART_OF = "app.kubernetes.io/part-of"
 
 

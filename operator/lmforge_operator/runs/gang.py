@@ -4,12 +4,9 @@ The PodGroup is theirs (scheduler-plugins' coscheduling, or Volcano): it names h
 pods name the PodGroup.
 """
 
-from typing import Any
-
 from lmforge_api.common import Scheduling
 from lmforge_operator import labels
-
-Manifest = dict[str, Any]
+from lmforge_operator.manifests import Manifest
 
 _API_VERSIONS = {"coscheduling": "scheduling.x-k8s.io/v1alpha1", "volcano": "scheduling.volcano.sh/v1beta1"}
 

@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from lmforge_api.common import PodTemplate, Resources, Scheduling
 from lmforge_api.run import RUN_CONFIG_PATH, TERMINATION_LOG
 from lmforge_operator import labels
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods.spec import (
     claim_mounts,
     claim_volumes,
@@ -21,8 +21,6 @@ from lmforge_operator.pods.spec import (
 )
 from lmforge_operator.runs import gang
 from lmforge_operator.runs.names import Owner
-
-Manifest = dict[str, Any]
 
 CONFIG_DIR = RUN_CONFIG_PATH.rsplit("/", 1)[0]
 TOKEN_DIR = "/var/run/lmforge"

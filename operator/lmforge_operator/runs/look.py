@@ -1,14 +1,11 @@
 """What there is of a run: its Jobs and pods, what they have reported, and what it refers to."""
 
-from typing import Any
-
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kube.resources import Key
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.runs.nodes import lost_nodes
 from lmforge_operator.runs.observed import Seen
 from lmforge_operator.runs.queue import fresh_jobs, workloads
-
-Manifest = dict[str, Any]
 
 
 async def look(context: Context, manifest: Manifest) -> Seen:

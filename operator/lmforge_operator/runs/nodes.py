@@ -1,12 +1,9 @@
 """Which nodes of a run don't answer. Asked only when peers were lost and no pod says why."""
 
-from typing import Any
-
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kube.resources import NODES
 from lmforge_operator.labels import Reason
-
-Manifest = dict[str, Any]
+from lmforge_operator.manifests import Manifest
 
 
 async def lost_nodes(context: Context, manifest: Manifest, pods: list[Manifest]) -> frozenset[str]:

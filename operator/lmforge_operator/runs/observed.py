@@ -1,6 +1,6 @@
 """What exists: a run's Jobs and pods, read once into frozen dataclasses. Everything after reads these."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,10 +10,9 @@ from pydantic import ValidationError
 from lmforge_api.run import ExitReport, ProgressReport
 from lmforge_operator.inputs.references import Lookup
 from lmforge_operator.labels import ATTEMPT, COMPLETION_INDEX, KUEUE_QUEUE, TEMPLATE_HASH
+from lmforge_operator.manifests import ReadManifest
 from lmforge_operator.pods.state import PodState, read_pod, timestamp
 from lmforge_operator.runs.admission import Place, read_place
-
-Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +57,21 @@ class Seen:
     lost_nodes: frozenset[str] = frozenset()
 
 
-def read_jobs(manifests: Iterable[Manifest], *, workloads: Iterable[Manifest] | None = None) -> dict[int, JobSeen]:
+def read_jobs(
+    manifests: Iterable[ReadManifest], *, workloads: Iterable[ReadManifest] | None = None
+) -> dict[int, JobSeen]:
     """Jobs by attempt, with what Kueue's Workloads say of them; no Workloads at all where Kueue isn't installed."""
     known = None if workloads is None else list(workloads)
     jobs = (_job(manifest, known) for manifest in manifests)
     return {job.attempt: job for job in jobs}
 
 
-def read_pods(manifests: Iterable[Manifest]) -> tuple[PodSeen, ...]:
+def read_pods(manifests: Iterable[ReadManifest]) -> tuple[PodSeen, ...]:
     """Pods of all attempts, in rank order."""
     return tuple(sorted(map(_pod, manifests), key=lambda pod: (pod.attempt, pod.index, pod.name)))
 
 
-def _job(manifest: Manifest, workloads: list[Manifest] | None) -> JobSeen:
+def _job(manifest: ReadManifest, workloads: list[ReadManifest] | None) -> JobSeen:
     meta, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
     failed = conditions.get("Failed") or conditions.get("FailureTarget") or {}
@@ -88,14 +89,14 @@ def _job(manifest: Manifest, workloads: list[Manifest] | None) -> JobSeen:
     )
 
 
-def _place(meta: Manifest, workloads: list[Manifest] | None) -> Place | None:
+def _place(meta: ReadManifest, workloads: list[ReadManifest] | None) -> Place | None:
     queue = meta["labels"].get(KUEUE_QUEUE)
     if queue is None:
         return None
     return read_place(queue, workloads if workloads is None else [w for w in workloads if w["job"] == meta["uid"]])
 
 
-def _pod(manifest: Manifest) -> PodSeen:
+def _pod(manifest: ReadManifest) -> PodSeen:
     state, labels = read_pod(manifest), manifest["metadata"]["labels"]
     return PodSeen(
         **vars(state),

@@ -1,13 +1,10 @@
 """What Kueue says of a run's Jobs, and Jobs as they are now where the watch may be behind."""
 
-from typing import Any
-
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.resources import JOBS
 from lmforge_operator.labels import ATTEMPT, KUEUE_QUEUE
-
-Manifest = dict[str, Any]
+from lmforge_operator.manifests import Manifest
 
 
 def workloads(context: Context, jobs: list[Manifest]) -> list[Manifest] | None:

@@ -5,7 +5,7 @@ is not needed any more. A child is written only when what it was made from has c
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from lmforge_operator.engine import status
 from lmforge_operator.engine.context import Context
@@ -23,12 +23,11 @@ from lmforge_operator.kube.resources import (
     Resource,
 )
 from lmforge_operator.labels import OWNER_NAME, OWNER_UID, TEMPLATE_HASH, Reason, Role
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving import events
 from lmforge_operator.serving.names import Owner
 from lmforge_operator.serving.observed import RevisionSeen
 from lmforge_operator.serving.service import Decision, Serving
-
-Manifest = dict[str, Any]
 
 
 class Wanted(Protocol):

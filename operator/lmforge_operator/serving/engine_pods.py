@@ -6,17 +6,15 @@ Its pod template never changes: another template is another revision. Only the n
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lmforge_operator import labels
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.serving.adapters import config as adapters
 from lmforge_operator.serving.engines import Engine, Task
 from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, WARM_UP_SECONDS
 from lmforge_operator.serving.names import Owner
 from lmforge_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 CONTAINER = "engine"
 MARGIN_SECONDS = 15

@@ -17,13 +17,12 @@ from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_api.inspection import Inspection
 from lmforge_operator.inputs.uris import claims_of, in_pod
 from lmforge_operator.labels import REVISION, ROLE, Role
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.pods.holdups import container_config, image_pull, one_line, unschedulable
 from lmforge_operator.pods.state import PodState, read_pod
 from lmforge_operator.serving.names import Owner, digest
 from lmforge_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 TRIES = 3
 KEPT_SECONDS = 60

@@ -5,12 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from lmforge_operator.labels import ADAPTERS, REVISION, ROLE, TEMPLATE_HASH, Role
+from lmforge_operator.manifests import ReadManifest
 from lmforge_operator.pods.state import PodState, first_container, read_pod, timestamp
-
-Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +86,13 @@ class FrontSeen:
     available: int
 
 
-def read_replicas(manifests: Iterable[Manifest], role: str = Role.ENGINE) -> tuple[ReplicaSeen, ...]:
+def read_replicas(manifests: Iterable[ReadManifest], role: str = Role.ENGINE) -> tuple[ReplicaSeen, ...]:
     """The engines' pods among all pods of the service: those that take requests, or the other role's."""
     return tuple(_replica(pod) for pod in manifests if _role(pod) == role)
 
 
 def read_revisions(
-    manifests: Iterable[Manifest], replicas: Iterable[ReplicaSeen], followers: Iterable[ReplicaSeen] = ()
+    manifests: Iterable[ReadManifest], replicas: Iterable[ReplicaSeen], followers: Iterable[ReplicaSeen] = ()
 ) -> dict[str, RevisionSeen]:
     """Revisions by name. Pods that outlive their Deployment belong to none."""
     pods, others = _by_revision(replicas), _by_revision(followers)
@@ -109,19 +107,19 @@ def _by_revision(replicas: Iterable[ReplicaSeen]) -> Mapping[str, list[ReplicaSe
     return pods
 
 
-def read_front(manifests: Iterable[Manifest], role: str) -> FrontSeen | None:
+def read_front(manifests: Iterable[ReadManifest], role: str) -> FrontSeen | None:
     """The Deployment of that role, if it is there."""
     found = next((each for each in manifests if _role(each) == role and _lives(each)), None)
     return _front(found) if found else None
 
 
-def read_routers(manifests: Iterable[Manifest]) -> dict[str, FrontSeen]:
+def read_routers(manifests: Iterable[ReadManifest]) -> dict[str, FrontSeen]:
     """The routers that are for one revision, by its name."""
     found = (each for each in manifests if _role(each) == Role.REVISION_ROUTER and _lives(each))
     return {str(each["metadata"]["labels"][REVISION]): _front(each) for each in found}
 
 
-def _front(manifest: Manifest) -> FrontSeen:
+def _front(manifest: ReadManifest) -> FrontSeen:
     meta, status = manifest["metadata"], manifest.get("status") or {}
     return FrontSeen(
         name=meta["name"],
@@ -131,7 +129,7 @@ def _front(manifest: Manifest) -> FrontSeen:
     )
 
 
-def _replica(manifest: Manifest) -> ReplicaSeen:
+def _replica(manifest: ReadManifest) -> ReplicaSeen:
     meta, container = manifest["metadata"], first_container(manifest)
     ended = (container.get("lastState") or {}).get("terminated") or {}
     return ReplicaSeen(
@@ -148,7 +146,7 @@ def _replica(manifest: Manifest) -> ReplicaSeen:
 
 
 def _revision(
-    manifest: Manifest, pods: Mapping[str, list[ReplicaSeen]], followers: Mapping[str, list[ReplicaSeen]]
+    manifest: ReadManifest, pods: Mapping[str, list[ReplicaSeen]], followers: Mapping[str, list[ReplicaSeen]]
 ) -> RevisionSeen:
     meta, spec = manifest["metadata"], manifest.get("spec") or {}
     conditions = (manifest.get("status") or {}).get("conditions") or ()
@@ -165,9 +163,9 @@ def _revision(
     )
 
 
-def _role(manifest: Manifest) -> str:
+def _role(manifest: ReadManifest) -> str:
     return str((manifest["metadata"].get("labels") or {}).get(ROLE, ""))
 
 
-def _lives(manifest: Manifest) -> bool:
+def _lives(manifest: ReadManifest) -> bool:
     return "deletionTimestamp" not in manifest["metadata"]

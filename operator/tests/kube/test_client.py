@@ -6,8 +6,9 @@ from real_api import config_map, new_namespace, open_kube, training_job
 
 from lmforge_operator.errors import Forbidden, Invalid, LeadershipLost, NotFound, Transient
 from lmforge_operator.kube.connection import Connection, connect
-from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Manifest, Resource
+from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Resource
 from lmforge_operator.kube.transport import Transport
+from lmforge_operator.manifests import Manifest
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,9 @@ from lmforge_operator.errors import NotFound
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.informer import Informer
-from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Manifest, Resource
+from lmforge_operator.kube.resources import CONFIG_MAPS, TRAINING_JOBS, Resource
 from lmforge_operator.labels import OWNER_UID
+from lmforge_operator.manifests import Manifest
 
 pytestmark = pytest.mark.integration
 

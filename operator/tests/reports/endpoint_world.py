@@ -13,8 +13,9 @@ from apiserver import ApiServer
 from real_api import inference_service, new_namespace, pod, training_job
 
 from lmforge_operator.kube.client import Kube
-from lmforge_operator.kube.resources import INFERENCE_SERVICES, PODS, TRAINING_JOBS, Key, Manifest
+from lmforge_operator.kube.resources import INFERENCE_SERVICES, PODS, TRAINING_JOBS, Key
 from lmforge_operator.labels import OWNER_UID, REVISION, ROLE
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.reports.book import ReportBook
 from lmforge_operator.reports.forward import Forwarder
 from lmforge_operator.reports.identity import Reviewer

@@ -1,11 +1,11 @@
 """What an InferenceService consists of. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from lmforge_api.gateway_run import GatewayRun
 from lmforge_operator.inputs.uris import claims_of, in_pod
 from lmforge_operator.kinds.inferenceservice.observe import Service
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving import engine_pods, inspection
 from lmforge_operator.serving.adapters.config import config
 from lmforge_operator.serving.engines import ENGINES, Engine, Task
@@ -13,8 +13,6 @@ from lmforge_operator.serving.front import common, gateway, router
 from lmforge_operator.serving.names import Owner
 from lmforge_operator.serving.observed import RevisionSeen
 from lmforge_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 
 class Desired:

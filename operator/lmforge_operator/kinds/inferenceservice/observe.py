@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from lmforge_api.base import API_VERSION
 from lmforge_api.inferenceservice import InferenceServiceSpec, InferenceServiceStatus
 from lmforge_operator.inputs.references import Lookup
 from lmforge_operator.kinds.inferenceservice.model import find_model
 from lmforge_operator.labels import REVISION, ROLE, Role
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods.state import read_pod
 from lmforge_operator.serving import inspection
 from lmforge_operator.serving.adapters.book import Wanted
@@ -24,8 +24,6 @@ from lmforge_operator.serving.observed import read_front, read_replicas, read_re
 from lmforge_operator.serving.routing import told
 from lmforge_operator.serving.service import Model, Part, Serving
 from lmforge_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)

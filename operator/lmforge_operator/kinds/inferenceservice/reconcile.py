@@ -5,17 +5,14 @@ where one is wanted. The load decides how many replicas there are, and a new rev
 replica by replica, or is rolled back.
 """
 
-from typing import Any
-
 from lmforge_operator.engine.authority import authority
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kinds.inferenceservice.desired import Desired
 from lmforge_operator.kinds.inferenceservice.observe import Children, observe
 from lmforge_operator.kube.resources import INFERENCE_SERVICES, Key
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.carry_out import carry_out
 from lmforge_operator.serving.decide import decide
-
-Manifest = dict[str, Any]
 
 
 async def reconcile(context: Context, manifest: Manifest) -> float | None:

@@ -1,15 +1,11 @@
 """What exists of a TrainingJob: its spec and status typed, its Jobs, pods, reports and inputs."""
 
-from typing import Any
-
 from lmforge_api import derive
 from lmforge_api.trainingjob import TrainingJobSpec, TrainingJobStatus
 from lmforge_operator.inputs.gather import Input, gather
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.runs.kind import Observed, observed
 from lmforge_operator.runs.observed import Seen
-
-Manifest = dict[str, Any]
-
 
 Training = Observed[TrainingJobSpec]
 """A TrainingJob as this reconcile sees it."""

@@ -5,18 +5,15 @@ ends badly the attempt is over and the next one goes on from the last checkpoint
 is there and the run has succeeded.
 """
 
-from typing import Any
-
 from lmforge_operator.engine.authority import authority
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kinds.trainingjob import desired
 from lmforge_operator.kinds.trainingjob.observe import observe
 from lmforge_operator.kube.resources import TRAINING_JOBS
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.runs.advance import advance
 from lmforge_operator.runs.carry_out import carry_out
 from lmforge_operator.runs.look import look
-
-Manifest = dict[str, Any]
 
 
 async def reconcile(context: Context, manifest: Manifest) -> float | None:

@@ -3,14 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 from lmforge_operator.labels import TEMPLATE_HASH
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.adapters.wanted import Adapter
 from lmforge_operator.serving.engines.engine import ADAPTERS_PATH
 from lmforge_operator.serving.names import Owner, digest
-
-Manifest = dict[str, Any]
 
 _PATH = PurePosixPath(ADAPTERS_PATH)
 

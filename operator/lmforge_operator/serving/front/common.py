@@ -1,15 +1,13 @@
 """What the router and the gateway have in common: a Deployment that is replaced without a gap, and a Service."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_operator.labels import TEMPLATE_HASH
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.serving.names import PORT, Owner, digest
 from lmforge_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 UNNOTICED_SECONDS = 5
 """Nodes take an endpoint out of their tables a moment after its pod was told to go."""

@@ -1,17 +1,15 @@
 """The gateway: keys, limits, prompts, sessions; it holds requests while replicas start, and tells the operator so."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from lmforge_api.gateway import Gateway
 from lmforge_api.gateway_run import GATEWAY_CONFIG_PATH, DemandTarget, GatewayRun, Upstream
 from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_operator.labels import TEMPLATE_HASH, Role
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.front.common import UNNOTICED_SECONDS, deployment, goes_with, probes
 from lmforge_operator.serving.names import PORT, Owner, digest
 from lmforge_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 GATEWAY_PORT = 8080
 METRICS_PORT = 9090

@@ -4,18 +4,16 @@ that gets a token for that.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_operator.labels import Role
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.engines import Engine
 from lmforge_operator.serving.front import common
 from lmforge_operator.serving.front.common import UNNOTICED_SECONDS, deployment, probes
 from lmforge_operator.serving.names import Owner, router_of
 from lmforge_operator.serving.observed import RevisionSeen
 from lmforge_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 PORT = 8000
 METRICS_PORT = 29000
