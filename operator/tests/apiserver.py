@@ -5,12 +5,10 @@ import json
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.shell import wait_for
-
-Manifest = dict[str, Any]
+from lmforge_operator.manifests import Manifest
 
 
 @dataclass(frozen=True)

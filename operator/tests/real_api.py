@@ -13,8 +13,8 @@ from lmforge_operator.kube.connection import connect
 from lmforge_operator.kube.resources import FINE_TUNES, INFERENCE_SERVICES, TRAINING_JOBS
 from lmforge_operator.kube.transport import Transport
 from lmforge_operator.labels import ATTEMPT, OWNER_KIND, OWNER_NAME, OWNER_UID
+from lmforge_operator.manifests import Manifest
 
-Manifest = dict[str, Any]
 _NUMBERS = count(1)
 
 

@@ -4,8 +4,7 @@ from typing import Any
 
 from lmforge_operator.engine.references import References, references
 from lmforge_operator.kube.resources import Key
-
-Manifest = dict[str, Any]
+from lmforge_operator.manifests import Manifest
 
 
 def manifest(**spec: Any) -> Manifest:

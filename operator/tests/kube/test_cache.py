@@ -7,8 +7,7 @@ import pytest
 from lmforge_operator.kube import projections
 from lmforge_operator.kube.cache import Cache
 from lmforge_operator.labels import KUEUE_JOB, OWNER_UID
-
-Manifest = dict[str, Any]
+from lmforge_operator.manifests import Manifest
 
 
 def job(name: str = "a", *, version: int, uid: str = "u1", owner: str = "", **status: Any) -> Manifest:

@@ -12,8 +12,7 @@ from lmforge_operator.errors import NotFound
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.resources import DEPLOYMENTS, INFERENCE_SERVICES, JOBS, PODS
 from lmforge_operator.labels import REVISION, ROLE, Role
-
-Manifest = dict[str, Any]
+from lmforge_operator.manifests import Manifest
 
 DEPLOYMENT = "example.org/deployment"
 IDENTITY = {"serviceAccountName": "default", "automountServiceAccountToken": False}

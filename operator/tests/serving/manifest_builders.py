@@ -8,10 +8,10 @@ from lmforge_api.inferenceservice import ServedModelStatus
 from lmforge_operator.kinds.inferenceservice.desired import Desired
 from lmforge_operator.kinds.inferenceservice.model import find_model
 from lmforge_operator.kinds.inferenceservice.observe import Children, observe
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.memory import Memory
 from lmforge_operator.settings import Images, Reports, Settings
 
-Manifest = dict[str, Any]
 SETTINGS = Settings(
     reports=Reports(service_url="https://reports:8443"),
     images=Images(vllm="vllm:1", vllm_cuda="vllm-cuda:1", pull_secrets=["r"]),

@@ -7,14 +7,13 @@ import pytest
 from serving_builders import NEW, OLD, START, pod, revision, serving, spec
 
 from lmforge_api.inferenceservice_adapters import AdapterStatus
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.adapters.replica import ReplicaAdapters
 from lmforge_operator.serving.adapters.wanted import Adapter, claims, find_adapters
 from lmforge_operator.serving.decide import MOVING_SECONDS, decide
 from lmforge_operator.serving.engines.vllm_adapters import ADAPTERS
 from lmforge_operator.serving.service import Serving
 from lmforge_operator.settings import Store
-
-Manifest = dict[str, Any]
 
 FROM_TONE = {"name": "tone", "from": {"kind": "FineTune", "name": "tone"}}
 LEGAL_URI = {"name": "legal", "uri": "pvc://models/legal"}

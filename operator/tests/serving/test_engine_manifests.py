@@ -10,13 +10,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving_builders import spec
 
 from lmforge_api.inferenceservice_engines import ABILITIES, EngineName
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.engines import ENGINES
 from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS
 from lmforge_operator.serving.engines.tensorrt import TENSORRT
 from lmforge_operator.serving.load import EngineLoad
 from lmforge_operator.settings import Images
-
-Manifest = dict[str, Any]
 
 GGUF: Manifest = {"engine": "llamacpp", "model": {"uri": "pvc://models/tiny.gguf"}}
 ONNX: Manifest = {"engine": "onnxruntime", "model": {"uri": "pvc://models/tiny"}}

@@ -9,12 +9,12 @@ from lmforge_api.inferenceservice import ServedModelStatus
 from lmforge_api.inspection import Inspection
 from lmforge_operator.kinds.inferenceservice.model import find_model
 from lmforge_operator.kinds.inferenceservice.observe import owner_of
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving import inspection
 from lmforge_operator.serving.inspection import Look
 from lmforge_operator.serving.service import Model
 from lmforge_operator.settings import Images, Settings
 
-Manifest = dict[str, Any]
 URI = "pvc://models/tiny"
 OWNER = owner_of({"metadata": {"namespace": "default", "name": "chat", "uid": "uid-1"}})
 SHAPE = {"layers": 4, "heads": 6, "kvHeads": 2, "headSize": 64, "contextLength": 2048}

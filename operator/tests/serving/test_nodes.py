@@ -14,13 +14,13 @@ from serving_builders import NEW, at, loading, pod, revision, spec
 from lmforge_operator import labels
 from lmforge_operator.kinds.inferenceservice.observe import Children, observe
 from lmforge_operator.kube import projections
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, Task
 from lmforge_operator.serving.engines.openai import outlive
 from lmforge_operator.serving.memory import Memory
 from lmforge_operator.serving.trouble import Struggle, first_finding, given_up
 from lmforge_operator.settings import Settings
 
-Manifest = dict[str, Any]
 TWO = {"nodes": 2, "parallelism": {"tensor": 2}}
 GROUP = "--nnodes 2 --node-rank $(LWS_WORKER_INDEX) --distributed-executor-backend mp "
 PLACE = "--master-addr $(LWS_LEADER_ADDRESS) --master-port 29501"

@@ -10,9 +10,8 @@ from manifest_builders import SETTINGS, command, desired, engine, variables
 from serving_builders import revision
 
 from lmforge_api.gateway_run import GatewayRun
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.settings import Images
-
-Manifest = dict[str, Any]
 
 
 def test_vllm_on_cpu_serves_a_claims_directory_under_the_services_name() -> None:

@@ -9,8 +9,6 @@ from serving_builders import spec
 from lmforge_api.inferenceservice import InferenceServiceStatus, ServedModelStatus
 from lmforge_operator.kinds.inferenceservice.model import find_model
 
-Manifest = dict[str, Any]
-
 
 def test_a_finished_training_job_gives_its_artifact_with_its_digest() -> None:
     model = found({"status": {"phase": "Succeeded", "artifact": ARTIFACT}})
