@@ -69,11 +69,11 @@ def commit(
     files = {path: known.get(path) or entry_of(staged / path) for path in _files(staged) if path != MANIFEST_NAME}
     manifest = Manifest(kind=kind, created_by=created_by, files=files, metadata=dict(metadata or {}))
     for path in files:
-        _flush(staged / path)
+        flush(staged / path)
     (staged / MANIFEST_NAME).write_text(manifest.model_dump_json(by_alias=True, indent=1))
-    _flush(staged / MANIFEST_NAME)
+    flush(staged / MANIFEST_NAME)
     for folder in sorted({(staged / path).parent for path in files} | {staged}):
-        _flush(folder)
+        flush(folder)
     _swap(staged, destination)
     return manifest
 
@@ -139,6 +139,15 @@ def entry_of(path: Path) -> FileEntry:
         return FileEntry(size=file.tell(), sha256=digest)
 
 
+def flush(path: Path) -> None:
+    """Returns when a file, or a directory's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _matches(path: Path, entry: FileEntry) -> bool:
     return path.stat().st_size == entry.size and entry_of(path) == entry
 
@@ -155,17 +164,9 @@ def _swap(staged: Path, destination: Path) -> None:
         shutil.rmtree(retired, ignore_errors=True)
         destination.rename(retired)
     staged.rename(destination)
-    _flush(destination.parent)
+    flush(destination.parent)
     shutil.rmtree(retired, ignore_errors=True)
 
 
 def _beside(destination: Path, prefix: str) -> Path:
     return destination.with_name(prefix + destination.name)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,6 @@ adds the manifest, renames the directory, and removes what is older than the new
 leaves the checkpoints that were complete before.
 """
 
-import os
 import threading
 import time
 from datetime import UTC, datetime
@@ -111,11 +110,11 @@ class Saver:
     def _write_shard(self, staged: Path, pieces: list[Piece], tensors: dict[str, Tensor]) -> None:
         shard = _shard(staged, self.layout.rank)
         save_file(tensors, shard)
-        _flush(shard)
+        artifact.flush(shard)
         index = Index(attempt=self.attempt, entry=artifact.entry_of(shard), pieces=pieces)
         partial = shard.with_suffix(".part")
         partial.write_text(index.model_dump_json())
-        _flush(partial)
+        artifact.flush(partial)
         partial.rename(shard.with_suffix(".json"))
 
     def _complete(self, staged: Path, destination: Path, state: State) -> None:
@@ -153,11 +152,3 @@ class Saver:
 
 def _shard(staged: Path, rank: int) -> Path:
     return staged / f"rank-{rank:05}.safetensors"
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
