@@ -10,14 +10,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kube.resources import INFERENCE_SERVICES
+from lmforge_operator.serving import asking
 from lmforge_operator.serving.engines import ENGINES, Engine
-from lmforge_operator.serving.observed import read_replicas
 
 log = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 2.0
 TIMEOUT = aiohttp.ClientTimeout(total=1.5)
-AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,10 @@ class Target:
 
 async def scrape(context: Context) -> None:
     """Asks all replicas of all services, again and again. One that doesn't answer is missing from the measurements."""
-    connector = aiohttp.TCPConnector(limit=AT_A_TIME, keepalive_timeout=30)
-    async with aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as session:
+    async with asking.session(TIMEOUT) as session:
         while True:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(asyncio.sleep(PAUSE_SECONDS))
+                tasks.create_task(asyncio.sleep(asking.PAUSE_SECONDS))
                 for target in targets(context):
                     tasks.create_task(_ask(context, session, target))
 
@@ -49,9 +46,8 @@ def targets(context: Context) -> Iterator[Target]:
         if manifest is None or engine is None:
             continue
         uid = manifest["metadata"]["uid"]
-        for pod in read_replicas(context.pods.owned_by(uid)):
-            if pod.serves and pod.address:
-                yield Target(uid, pod.name, url_of(pod.address, engine.port) + engine.metrics_path, engine)
+        for pod in asking.replicas(context, uid):
+            yield Target(uid, pod.name, asking.url_of(pod, engine.port) + engine.metrics_path, engine)
 
 
 async def _ask(context: Context, session: aiohttp.ClientSession, target: Target) -> None:
@@ -64,8 +60,3 @@ async def _ask(context: Context, session: aiohttp.ClientSession, target: Target)
         log.debug("%s can't be measured: %s: %s", target.pod, type(error).__name__, error)
         return
     context.memory.loads.record(target.uid, target.pod, load, now=context.now())
-
-
-def url_of(address: str, port: int) -> str:
-    """Where a pod of that address listens."""
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

@@ -11,19 +11,16 @@ from typing import Any
 import aiohttp
 
 from lmforge_operator.engine.context import Context
+from lmforge_operator.serving import asking
 from lmforge_operator.serving.adapters.replica import Load, ReplicaAdapters, Unload, next_calls
 from lmforge_operator.serving.adapters.wanted import Adapter
 from lmforge_operator.serving.engines.adapter_api import AdapterApi, Call
-from lmforge_operator.serving.observed import read_replicas
-from lmforge_operator.serving.scrape import url_of
 
 log = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 2.0
 ASK = aiohttp.ClientTimeout(total=5)
 LOAD = aiohttp.ClientTimeout(total=120)
 """Weights may come over a slow network."""
-AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,7 @@ async def keep_adapters(context: Context) -> None:
     """Again and again, and at once when other adapters are wanted. A slow replica keeps no other one waiting."""
     book = context.memory.adapters
     at_work: set[Target] = set()
-    connector = aiohttp.TCPConnector(limit=AT_A_TIME, keepalive_timeout=30)
-    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as tasks:
+    async with asking.session(ASK) as session, asyncio.TaskGroup() as tasks:
         while True:
             book.changed.clear()
             for target in targets(context):
@@ -53,7 +49,7 @@ async def keep_adapters(context: Context) -> None:
                     at_work.add(target)
                     tasks.create_task(_bring_there(context, session, target, at_work))
             with suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE_SECONDS):
+                async with asyncio.timeout(asking.PAUSE_SECONDS):
                     await book.changed.wait()
 
 
@@ -63,9 +59,9 @@ def targets(context: Context) -> Iterator[Target]:
         engine = wanted.engine
         if engine.adapters is None:
             continue
-        for pod in read_replicas(context.pods.owned_by(uid)):
-            if pod.serves and pod.address and pod.takes_adapters:
-                yield Target(uid, pod.name, url_of(pod.address, engine.port), engine.adapters)
+        for pod in asking.replicas(context, uid):
+            if pod.takes_adapters:
+                yield Target(uid, pod.name, asking.url_of(pod, engine.port), engine.adapters)
 
 
 async def _bring_there(context: Context, session: aiohttp.ClientSession, target: Target, at_work: set[Target]) -> None:
@@ -82,7 +78,7 @@ async def _bring_there(context: Context, session: aiohttp.ClientSession, target:
 async def _converge(context: Context, session: aiohttp.ClientSession, target: Target) -> None:
     book = context.memory.adapters
     wanted = book.wanted(target.uid)
-    async with session.get(target.url + target.api.list_path, timeout=ASK) as response:
+    async with session.get(target.url + target.api.list_path) as response:
         response.raise_for_status()
         paths = target.api.loaded(await response.json())
     if wanted is None:
