@@ -13,13 +13,11 @@ from types import FrameType
 import uvicorn
 
 from lmforge_api.gateway_run import GatewayRun
+from lmforge_workloads.serve import listening
 from lmforge_workloads.serve.gateway import app
 from lmforge_workloads.serve.gateway.wiring import Gatehouse
 
 log = logging.getLogger(__name__)
-
-_KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep idle connections, so that they close first
-_BACKLOG = 4096
 
 
 class Server(uvicorn.Server):
@@ -29,26 +27,19 @@ class Server(uvicorn.Server):
         self.house = Gatehouse(run, pod=pod)
         self._loop = asyncio.get_running_loop()
         super().__init__(
-            uvicorn.Config(
+            listening.config(
                 app.create(self.house),
                 host=run.listen.host,
                 port=run.listen.port,
-                http="httptools",
-                ws="none",
-                lifespan="on",
-                access_log=False,
-                server_header=False,
-                log_config=None,
-                backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=math.ceil(run.drain_seconds),
+                shutdown_seconds=math.ceil(run.drain_seconds),
+                lifespan=True,
             )
         )
 
     @property
     def port(self) -> int:
         """Where it listens, once it does."""
-        return int(self.servers[0].sockets[0].getsockname()[1])
+        return listening.port_of(self)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, and says where."""

@@ -11,13 +11,13 @@ from types import FrameType
 
 import uvicorn
 
+from lmforge_workloads.serve import listening
 from lmforge_workloads.serve.errors import Unavailable
 from lmforge_workloads.serve.onnx import app
 from lmforge_workloads.serve.onnx.app import Engine
 
 log = logging.getLogger(__name__)
 
-_KEEP_ALIVE_SECONDS = 75  # longer than routers keep idle connections, so that they close first
 _LAST_BYTES_SECONDS = 5
 _STOPPED = Unavailable("The engine was stopped before the answer's end: ask again")
 
@@ -31,25 +31,15 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._drain_task: asyncio.Task[None] | None = None
         super().__init__(
-            uvicorn.Config(
-                app.create(engine),
-                host=host,
-                port=port,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                server_header=False,
-                log_config=None,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
+            listening.config(
+                app.create(engine), host=host, port=port, shutdown_seconds=_LAST_BYTES_SECONDS, lifespan=False
             )
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, and says where."""
         await super().startup(sockets)
-        port = int(self.servers[0].sockets[0].getsockname()[1]) if self.started else None
+        port = listening.port_of(self) if self.started else None
         log.info("listening", extra={"port": port, "model": self._engine.name, "context": self._engine.model.context})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
