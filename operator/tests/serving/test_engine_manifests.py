@@ -6,15 +6,12 @@ from typing import Any, get_args
 
 import pytest
 from manifest_builders import ARTIFACT, SHAPE, command, engine, found
-from prometheus_client.parser import text_string_to_metric_families
 from serving_builders import spec
 
 from lmforge_api.inferenceservice_engines import ABILITIES, EngineName
 from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.engines import ENGINES
 from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS
-from lmforge_operator.serving.engines.tensorrt import TENSORRT
-from lmforge_operator.serving.load import EngineLoad
 from lmforge_operator.settings import Images
 
 GGUF: Manifest = {"engine": "llamacpp", "model": {"uri": "pvc://models/tiny.gguf"}}
@@ -199,39 +196,3 @@ def test_llama_server_gets_its_cache_beside_the_one_that_is_set_aside() -> None:
     long = {**SHAPE, "layers": 32, "kvHeads": 32, "headSize": 128, "contextLength": 4096}
     artifact = {**ARTIFACT, "format": "GGUF", "shape": long}
     assert found({"status": {"phase": "Succeeded", "artifact": artifact}}, engine="llamacpp").uri
-
-
-TRTLLM_METRICS = """\
-# TYPE trtllm_num_requests_running gauge
-trtllm_num_requests_running{model_name="chat"} 3.0
-# TYPE trtllm_num_requests_waiting gauge
-trtllm_num_requests_waiting{model_name="chat"} 2.0
-# TYPE trtllm_kv_cache_utilization gauge
-trtllm_kv_cache_utilization{model_name="chat"} 0.25
-# TYPE trtllm_generation_tokens counter
-trtllm_generation_tokens_total{model_name="chat"} 90.0
-# TYPE trtllm_request_success counter
-trtllm_request_success_total{model_name="chat",finished_reason="stop"} 4.0
-trtllm_request_success_total{model_name="chat",finished_reason="length"} 1.0
-# TYPE trtllm_time_to_first_token_seconds histogram
-trtllm_time_to_first_token_seconds_bucket{model_name="chat",le="+Inf"} 5.0
-trtllm_time_to_first_token_seconds_count{model_name="chat"} 5.0
-trtllm_time_to_first_token_seconds_sum{model_name="chat"} 0.5
-"""
-
-
-def test_tensorrt_llms_metrics_are_read() -> None:
-    assert TENSORRT.measure(list(text_string_to_metric_families(TRTLLM_METRICS))) == EngineLoad(
-        waiting=2,
-        running=3,
-        kv_cache_use=0.25,
-        tokens=90.0,
-        answered=5.0,
-        first_token_seconds=0.5,
-        first_tokens=5.0,
-    )
-
-
-@pytest.mark.parametrize("name", ENGINES)
-def test_an_engine_without_metrics_has_no_load(name: str) -> None:
-    assert ENGINES[name].measure([]) == EngineLoad()

@@ -1,79 +1,12 @@
-"""From an engine's metrics to a load, and from many replicas' loads over time to one; and what gateways say."""
+"""From many replicas' loads over time to one; and what gateways say."""
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from serving_builders import at
 
 from lmforge_api.gateway_run import DemandReport
 from lmforge_operator.serving.autoscaler import Held
 from lmforge_operator.serving.demand import DemandBook
-from lmforge_operator.serving.engines.onnxruntime import ONNXRUNTIME
-from lmforge_operator.serving.engines.vllm import VLLM
 from lmforge_operator.serving.load import EngineLoad, Load, LoadBook
-
-EXPOSITION = """\
-# HELP vllm:num_requests_running Number of requests in model execution batches.
-# TYPE vllm:num_requests_running gauge
-vllm:num_requests_running{engine="0",model_name="chat"} 3.0
-vllm:num_requests_running{engine="1",model_name="chat"} 1.0
-# TYPE vllm:num_requests_waiting gauge
-vllm:num_requests_waiting{engine="0",model_name="chat"} 5.0
-# TYPE vllm:num_requests_waiting_by_reason gauge
-vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 5.0
-# TYPE vllm:kv_cache_usage_perc gauge
-vllm:kv_cache_usage_perc{engine="0",model_name="chat"} 0.5
-vllm:kv_cache_usage_perc{engine="1",model_name="chat"} 0.1
-# TYPE vllm:generation_tokens counter
-vllm:generation_tokens_total{engine="0",model_name="chat"} 700.0
-vllm:generation_tokens_created{engine="0",model_name="chat"} 1.7e+09
-# TYPE vllm:request_success counter
-vllm:request_success_total{engine="0",finished_reason="stop"} 4.0
-vllm:request_success_total{engine="0",finished_reason="length"} 2.0
-# TYPE vllm:time_to_first_token_seconds histogram
-vllm:time_to_first_token_seconds_bucket{engine="0",le="0.1"} 4.0
-vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf"} 6.0
-vllm:time_to_first_token_seconds_count{engine="0"} 6.0
-vllm:time_to_first_token_seconds_sum{engine="0"} 1.5
-"""
-
-
-def test_vllms_metrics_are_read_with_all_engines_of_a_replica_together() -> None:
-    measured = VLLM.measure(list(text_string_to_metric_families(EXPOSITION)))
-    assert measured == EngineLoad(
-        waiting=5,
-        running=4,
-        kv_cache_use=0.3,
-        tokens=700.0,
-        answered=6.0,
-        first_token_seconds=1.5,
-        first_tokens=6.0,
-    )
-
-
-ONNX_EXPOSITION = """\
-lmforge_engine_requests_waiting 5.0
-lmforge_engine_requests_running 4.0
-lmforge_engine_kv_cache_use_ratio 0.25
-lmforge_engine_generated_tokens_total 700.0
-lmforge_engine_generated_tokens_created 1.7e+09
-lmforge_engine_requests_finished_total{reason="stop"} 4.0
-lmforge_engine_requests_finished_total{reason="cancelled"} 2.0
-lmforge_engine_time_to_first_token_seconds_bucket{le="+Inf"} 6.0
-lmforge_engine_time_to_first_token_seconds_count 6.0
-lmforge_engine_time_to_first_token_seconds_sum 1.5
-"""
-
-
-def test_our_onnx_servers_metrics_are_read() -> None:
-    assert ONNXRUNTIME.measure(list(text_string_to_metric_families(ONNX_EXPOSITION))) == EngineLoad(
-        waiting=5,
-        running=4,
-        kv_cache_use=0.25,
-        tokens=700.0,
-        answered=6.0,
-        first_token_seconds=1.5,
-        first_tokens=6.0,
-    )
 
 
 def book(*samples: tuple[float, str, EngineLoad]) -> LoadBook:
