@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlsplit
 
 from e2e.cluster.errors import CommandFailed
 from e2e.lmforge import Kube, Manifest
@@ -165,8 +164,3 @@ def exists(kube: Kube, reference: str) -> bool:
         return bool(kube("get", reference, "--ignore-not-found"))
     except CommandFailed:
         return False
-
-
-def claim_of(uri: str) -> str:
-    """The claim that a pvc:// URI names."""
-    return urlsplit(uri).netloc

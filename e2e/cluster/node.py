@@ -99,9 +99,6 @@ class Node:
     def kubelet_log(self) -> str:
         return self._agents()[1].log_tail()
 
-    def has_image(self, reference: str) -> bool:
-        return reference in self.ctr("images", "list", "--quiet").split()
-
     def pull(self, reference: str) -> None:
         """Fetches an image before a pod asks for it."""
         self.ctr("images", "pull", "--hosts-dir", self.files.registries, reference)

@@ -16,7 +16,7 @@ def between(before: Mapping[str, Any], after: InferenceServiceStatus) -> Iterato
         yield Event("Normal", "RevisionStarted", f"Revision {after.update_revision} of {_model(after)} is started.")
     failed, former = after.failed_revision, before.get("failedRevision") or {}
     if failed and (failed.revision, failed.time) != (former.get("revision"), former.get("time")):
-        yield Event("Warning", "RolledBack", f"Revision {failed.revision} was rolled back: {failed.message}")
+        yield Event("Warning", Reason.ROLLED_BACK, f"Revision {failed.revision} was rolled back: {failed.message}")
     yield from _canary(before.get("canary") or {}, after.canary)
     if after.current_revision and after.current_revision != before.get("currentRevision"):
         yield Event("Normal", "RevisionServes", f"Revision {after.current_revision} serves.")
