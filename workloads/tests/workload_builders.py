@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from lmforge_api.run import Rendezvous, StorePaths, TrainingRun
-from lmforge_api.trainingjob import DatasetSource, ModelInit, ModelSource, TrainingJobSpec
+from lmforge_api.trainingjob import (
+    DatasetSource,
+    ModelInit,
+    ModelSource,
+    TokenizerSource,
+    TokenizerTraining,
+    TrainingJobSpec,
+)
 
 
 def a_spec(**fields: Any) -> TrainingJobSpec:
@@ -17,6 +24,12 @@ def a_spec(**fields: Any) -> TrainingJobSpec:
         "precision": "fp32",
     }
     return TrainingJobSpec(**(defaults | fields))
+
+
+def a_corpus(*, vocabulary: int = 400) -> DatasetSource:
+    """Text, and a tokenizer that is trained on it."""
+    tokenizer = TokenizerSource(train=TokenizerTraining(vocab_size=vocabulary))
+    return DatasetSource(uri="pvc://corpus/text", tokenizer=tokenizer)
 
 
 def a_run(

@@ -6,20 +6,10 @@ from typing import Any
 import torch
 from pods import losses
 from safetensors.torch import load_file
-from workload_builders import a_run, a_spec
+from workload_builders import a_corpus, a_run, a_spec
 
 from lmforge_api.run import TrainingRun
-from lmforge_api.trainingjob import (
-    Batch,
-    Checkpointing,
-    DatasetSource,
-    Evaluation,
-    ModelSource,
-    Optimizer,
-    Parallelism,
-    TokenizerSource,
-    TokenizerTraining,
-)
+from lmforge_api.trainingjob import Batch, Checkpointing, Evaluation, ModelSource, Optimizer, Parallelism
 
 STEPS = 24
 
@@ -28,9 +18,8 @@ def a_job(root: Path, text: Path, *, nodes: int = 1, attempt: int = 1, **fields:
     """A Llama on two data-parallel ranks, with a checkpoint every four steps."""
     parallelism = fields.pop("parallelism", Parallelism(data=2))
     world = parallelism.data * parallelism.tensor * parallelism.pipeline
-    tokenizer = TokenizerSource(train=TokenizerTraining(vocab_size=300))
     spec = a_spec(**{
-        "dataset": DatasetSource(uri="file:///text", tokenizer=tokenizer),
+        "dataset": a_corpus(vocabulary=300),
         "sequence_length": 32,
         "steps": STEPS,
         "parallelism": parallelism,

@@ -3,16 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from workload_builders import a_run, a_spec
+from workload_builders import a_corpus, a_run, a_spec
 
-from lmforge_api.trainingjob import (
-    DatasetSource,
-    Evaluation,
-    ModelInit,
-    ModelSource,
-    TokenizerSource,
-    TokenizerTraining,
-)
+from lmforge_api.trainingjob import Evaluation, ModelInit, ModelSource
 from lmforge_workloads.common.exits import UserError
 from lmforge_workloads.train import data as tokens
 from lmforge_workloads.train.baselines import export_lstm
@@ -41,9 +34,7 @@ def a_model(shape: LstmShape) -> Transformer:
 def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tokens.Data:
     spec = a_spec(
         model=ModelSource(init=ModelInit(architecture="lstm", layers=2, hidden_size=48)),
-        dataset=DatasetSource(
-            uri="pvc://corpus/text", tokenizer=TokenizerSource(train=TokenizerTraining(vocab_size=400))
-        ),
+        dataset=a_corpus(),
         evaluation=Evaluation(holdout=0.1),
     )
     return tokens.prepare(a_run(tmp_path_factory.mktemp("store"), dataset=corpus, spec=spec))

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from workload_builders import a_run, a_spec
+from workload_builders import a_corpus, a_run, a_spec
 
 from lmforge_api.run import ProgressReport
-from lmforge_api.trainingjob import (
-    DatasetSource,
-    Evaluation,
-    ModelInit,
-    ModelSource,
-    TokenizerSource,
-    TokenizerTraining,
-)
+from lmforge_api.trainingjob import Evaluation, ModelInit, ModelSource
 from lmforge_workloads.common import artifact, metrics
 from lmforge_workloads.common.exits import UserError
 from lmforge_workloads.common.progress import Reporter
@@ -98,10 +91,9 @@ def test_each_token_is_given_only_what_is_before_it_in_its_own_sample() -> None:
 
 
 def a_spec_of(order: int | None = None) -> object:
-    tokenizer = TokenizerSource(train=TokenizerTraining(vocab_size=1000))
     return a_spec(
         model=ModelSource(init=ModelInit(architecture="ngram", order=order)),
-        dataset=DatasetSource(uri="pvc://corpus/text", tokenizer=tokenizer),
+        dataset=a_corpus(vocabulary=1000),
         evaluation=Evaluation(holdout=0.1, samples=20),
         sequence_length=64,
         steps=7,

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-from workload_builders import a_run, a_spec
+from workload_builders import a_corpus, a_run, a_spec
 
-from lmforge_api.trainingjob import DatasetSource, Evaluation, TextSource, TokenizerSource, TokenizerTraining
+from lmforge_api.trainingjob import Evaluation, TextSource
 from lmforge_workloads.common import artifact
 from lmforge_workloads.common.exits import DataError, HangDetected
 from lmforge_workloads.train import data
@@ -16,10 +16,7 @@ from lmforge_workloads.train.sources import TextFiles, read
 
 def a_small_spec(*, vocabulary: int = 400, holdout: float = 0.1, **fields: object) -> object:
     return a_spec(
-        dataset=DatasetSource(
-            uri="pvc://corpus/text",
-            tokenizer=TokenizerSource(train=TokenizerTraining(vocab_size=vocabulary)),
-        ),
+        dataset=a_corpus(vocabulary=vocabulary),
         evaluation=Evaluation(holdout=holdout),
         **fields,
     )

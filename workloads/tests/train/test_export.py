@@ -4,17 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from workload_builders import a_run, a_spec
+from workload_builders import a_corpus, a_run, a_spec
 
 from lmforge_api.run import EvaluationResult, StorePaths, TrainingRun
-from lmforge_api.trainingjob import (
-    DatasetSource,
-    Evaluation,
-    ModelInit,
-    ModelSource,
-    TokenizerSource,
-    TokenizerTraining,
-)
+from lmforge_api.trainingjob import Evaluation, ModelInit, ModelSource
 from lmforge_workloads.common import artifact
 from lmforge_workloads.common.exported import exported
 from lmforge_workloads.common.metrics import MetricsLog
@@ -46,10 +39,9 @@ def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 def spec_of(name: str) -> object:
-    tokenizer = TokenizerSource(train=TokenizerTraining(vocab_size=400))
     return a_spec(
         model=ModelSource(init=MODELS[name]),
-        dataset=DatasetSource(uri="pvc://corpus/text", tokenizer=tokenizer),
+        dataset=a_corpus(),
         evaluation=Evaluation(holdout=0.1),
         sequence_length=LENGTH,
     )
