@@ -33,8 +33,9 @@ def test_sigterm_saves_and_suspends(job: TrainingRun, uninterrupted: TrainingRun
 
 
 def test_sigterm_at_any_moment_of_the_start_is_heard(job: TrainingRun) -> None:
+    long = job.model_copy(update={"spec": job.spec.model_copy(update={"steps": 10_000})})
     for delay in (0.0, 0.05, 0.2, 0.5):
-        with pods(job) as (pod,):
+        with pods(long) as (pod,):
             time.sleep(delay)
             pod.process.terminate()
             assert pod.exit_code() in (ExitCode.SUSPENDED, ExitCode.TERMINATED), pod.log.read_text()
