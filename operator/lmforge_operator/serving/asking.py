@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import aiohttp
 
 from lmforge_operator.engine.context import Context
+from lmforge_operator.serving.engines.engine import PORT
 from lmforge_operator.serving.observed import ReplicaSeen, read_replicas
 
 PAUSE_SECONDS = 2.0
@@ -22,7 +23,7 @@ def replicas(context: Context, uid: str) -> Iterator[ReplicaSeen]:
     return (pod for pod in read_replicas(context.pods.owned_by(uid)) if pod.serves and pod.address)
 
 
-def url_of(replica: ReplicaSeen, port: int) -> str:
+def url_of(replica: ReplicaSeen) -> str:
     """Where it listens."""
     address = f"[{replica.address}]" if ":" in replica.address else replica.address
-    return f"http://{address}:{port}"
+    return f"http://{address}:{PORT}"

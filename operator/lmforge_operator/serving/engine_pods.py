@@ -12,7 +12,7 @@ from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.serving.adapters import config as adapters
 from lmforge_operator.serving.engines import Engine, Task
-from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, WARM_UP_SECONDS
+from lmforge_operator.serving.engines.engine import HEALTH_PATH, PORT, UNNOTICED_SECONDS, WARM_UP_SECONDS
 from lmforge_operator.serving.names import Owner
 from lmforge_operator.settings import Settings
 
@@ -125,9 +125,9 @@ def _pod_spec(revision: Revision, container: Manifest) -> Manifest:
 
 def _takes_requests(revision: Revision) -> Manifest:
     engine, task = revision.engine, revision.task
-    health = {"httpGet": {"path": engine.health_path, "port": "http"}, "timeoutSeconds": 5}
+    health = {"httpGet": {"path": HEALTH_PATH, "port": "http"}, "timeoutSeconds": 5}
     return _container(revision, engine.command(task)) | {
-        "ports": [{"name": "http", "containerPort": engine.port}],
+        "ports": [{"name": "http", "containerPort": PORT}],
         "startupProbe": _startup(engine, task),
         "readinessProbe": {**health, "periodSeconds": 2},
         "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6},

@@ -47,7 +47,7 @@ def targets(context: Context) -> Iterator[Target]:
             continue
         uid = manifest["metadata"]["uid"]
         for pod in asking.replicas(context, uid):
-            yield Target(uid, pod.name, asking.url_of(pod, engine.port) + engine.metrics_path, engine)
+            yield Target(uid, pod.name, asking.url_of(pod) + engine.metrics_path, engine)
 
 
 async def _ask(context: Context, session: aiohttp.ClientSession, target: Target) -> None:

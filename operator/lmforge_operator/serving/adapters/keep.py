@@ -61,7 +61,7 @@ def targets(context: Context) -> Iterator[Target]:
             continue
         for pod in asking.replicas(context, uid):
             if pod.takes_adapters:
-                yield Target(uid, pod.name, asking.url_of(pod, engine.port), engine.adapters)
+                yield Target(uid, pod.name, asking.url_of(pod), engine.adapters)
 
 
 async def _bring_there(context: Context, session: aiohttp.ClientSession, target: Target, at_work: set[Target]) -> None:

@@ -3,17 +3,15 @@
 An artifact in the format GGUF is a directory that holds `model.gguf`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs, ServingParallelism, Speculative
 from lmforge_operator.serving.engines import openai
-from lmforge_operator.serving.engines.engine import Engine, Task
+from lmforge_operator.serving.engines.engine import PORT, Engine, Task
 from lmforge_operator.serving.load import EngineLoad
-from lmforge_operator.words import number_of
 
-PORT = 8000
 FILE = "model.gguf"
 PARALLEL = 4
 """Requests that run at a time, where extra.parallel says nothing: llama-server's own default, said since the context
@@ -27,20 +25,10 @@ def command(task: Task) -> tuple[str, ...]:
     return ("llama-server", *_arguments(task))
 
 
-def environment(task: Task) -> Mapping[str, str]:
-    """Nothing: all is said by arguments."""
-    return {}
-
-
-def warm_up(task: Task) -> tuple[str, ...]:
-    """Waits for the server, then has it make a token."""
-    return openai.warm_up(task, port=PORT)
-
-
 def drain(task: Task) -> tuple[str, ...]:
     """At SIGTERM the server makes no further token; its streams end half a minute later, without a reason."""
     gauges = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
-    return openai.drain(task, metrics=f"http://127.0.0.1:{PORT}/metrics", gauges=gauges)
+    return openai.drain(task, gauges=gauges)
 
 
 def cache_bytes(args: EngineArgs) -> int:
@@ -63,8 +51,7 @@ def _arguments(task: Task) -> Iterator[str]:
     spec = task.spec
     yield from ("--model", task.model if task.model.endswith(".gguf") else f"{task.model}/{FILE}")
     yield from ("--alias", task.served_name, "--host", "0.0.0.0", "--port", str(PORT), "--metrics")
-    threads = str(max(1, round(number_of(spec.resources.cpu))))
-    yield from ("--threads", threads, "--threads-batch", threads)
+    yield from ("--threads", str(task.threads), "--threads-batch", str(task.threads))
     yield from _context(spec.engine_args)
     yield "--cache-prompt" if spec.engine_args.prefix_caching else "--no-cache-prompt"
     yield from ("--cache-ram", str(_kept_mib(spec.engine_args)))
@@ -106,17 +93,13 @@ def _speculation(guess: Speculative) -> Iterator[str]:
 
 LLAMACPP = Engine(
     name="llamacpp",
-    port=PORT,
     image=lambda images, _: images.llamacpp,
     formats=frozenset({"GGUF"}),
     loads="GGUF files",
     command=command,
-    environment=environment,
-    warm_up=warm_up,
+    warm_up=openai.warm_up,
     drain=drain,
     cache_bytes=cache_bytes,
     shares_cache=False,
-    health_path="/health",
-    metrics_path="/metrics",
     measure=measure,
 )

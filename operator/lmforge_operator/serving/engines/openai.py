@@ -6,7 +6,7 @@ interpreter every second would take CPU time from the engine.
 
 from collections.abc import Sequence
 
-from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, Task
+from lmforge_operator.serving.engines.engine import PORT, UNNOTICED_SECONDS, Task
 
 _WAIT = """\
 import json, sys, time
@@ -67,17 +67,18 @@ while time.monotonic() < until:
 """One that is too busy to answer is there; one that refuses, or has no address any more, is gone."""
 
 
-def warm_up(task: Task, *, port: int, between: str = "") -> tuple[str, ...]:
+def warm_up(task: Task, *, between: str = "") -> tuple[str, ...]:
     """Waits for the server, does what else there is to do, then has it make a token."""
-    return ("python", "-c", f"{_WAIT}{between}{_ANSWER}", f"http://127.0.0.1:{port}", task.served_name)
+    return ("python", "-c", f"{_WAIT}{between}{_ANSWER}", f"http://127.0.0.1:{PORT}", task.served_name)
 
 
-def drain(task: Task, *, metrics: str, gauges: Sequence[str]) -> tuple[str, ...]:
+def drain(task: Task, *, gauges: Sequence[str], path: str = "/metrics") -> tuple[str, ...]:
     """Waits until the router has noticed, and then until no gauge counts a request, or drainSeconds are over."""
+    metrics = f"http://127.0.0.1:{PORT}{path}"
     return ("python", "-c", _DRAIN, metrics, str(UNNOTICED_SECONDS), str(task.spec.drain_seconds), *gauges)
 
 
-def outlive(task: Task, *, host: str, port: int) -> tuple[str, ...]:
+def outlive(task: Task, *, host: str, port: int = PORT) -> tuple[str, ...]:
     """Waits until nobody listens there any more, or drainSeconds are over. `host` is a variable: kubelet puts no values
     into the commands of hooks."""
     return ("python", "-c", _OUTLIVE, host, str(port), str(UNNOTICED_SECONDS), str(task.spec.drain_seconds))

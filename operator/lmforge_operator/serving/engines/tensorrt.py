@@ -3,19 +3,16 @@ argument is in a file of options (`tensorrt_llm.llmapi.LlmArgs`), which JSON can
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
 from lmforge_operator.serving.engines import openai
-from lmforge_operator.serving.engines.engine import Engine, Task
+from lmforge_operator.serving.engines.engine import PORT, SCRATCH, Engine, Task, totals
 from lmforge_operator.serving.load import EngineLoad
 
-PORT = 8000
 METRICS_PATH = "/prometheus/metrics"
-SCRATCH = "/tmp"
 OPTIONS_FILE = f"{SCRATCH}/options.yaml"
 
 _START = f"""\
@@ -40,15 +37,10 @@ def environment(task: Task) -> Mapping[str, str]:
     return variables
 
 
-def warm_up(task: Task) -> tuple[str, ...]:
-    """Waits for the server, then has it make a token."""
-    return openai.warm_up(task, port=PORT)
-
-
 def drain(task: Task) -> tuple[str, ...]:
     """The server has no word for how long it may finish its requests."""
     gauges = ("trtllm_num_requests_running", "trtllm_num_requests_waiting")
-    return openai.drain(task, metrics=f"http://127.0.0.1:{PORT}{METRICS_PATH}", gauges=gauges)
+    return openai.drain(task, gauges=gauges, path=METRICS_PATH)
 
 
 def cache_bytes(args: EngineArgs) -> int:
@@ -58,18 +50,15 @@ def cache_bytes(args: EngineArgs) -> int:
 
 def measure(families: Sequence[Metric]) -> EngineLoad:
     """TensorRT-LLM's metrics in our words."""
-    totals: dict[str, float] = defaultdict(float)
-    for family in families:
-        for sample in family.samples:
-            totals[sample.name] += sample.value
+    total = totals(families)
     return EngineLoad(
-        waiting=int(totals["trtllm_num_requests_waiting"]),
-        running=int(totals["trtllm_num_requests_running"]),
-        kv_cache_use=totals["trtllm_kv_cache_utilization"],
-        tokens=totals["trtllm_generation_tokens_total"],
-        answered=totals["trtllm_request_success_total"],
-        first_token_seconds=totals["trtllm_time_to_first_token_seconds_sum"],
-        first_tokens=totals["trtllm_time_to_first_token_seconds_count"],
+        waiting=int(total["trtllm_num_requests_waiting"]),
+        running=int(total["trtllm_num_requests_running"]),
+        kv_cache_use=total["trtllm_kv_cache_utilization"],
+        tokens=total["trtllm_generation_tokens_total"],
+        answered=total["trtllm_request_success_total"],
+        first_token_seconds=total["trtllm_time_to_first_token_seconds_sum"],
+        first_tokens=total["trtllm_time_to_first_token_seconds_count"],
     )
 
 
@@ -119,17 +108,15 @@ def _speculation(guess: Speculative) -> Mapping[str, object]:
 
 TENSORRT = Engine(
     name="tensorrt",
-    port=PORT,
     image=lambda images, _: images.tensorrt,
     formats=frozenset({"HuggingFace"}),
     loads="Hugging Face directories",
     command=command,
     environment=environment,
-    warm_up=warm_up,
+    warm_up=openai.warm_up,
     drain=drain,
     cache_bytes=cache_bytes,
     shares_cache=True,
-    health_path="/health",
     metrics_path=METRICS_PATH,
     measure=measure,
 )

@@ -7,13 +7,19 @@ from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
 from lmforge_operator.serving.engines import openai, vllm_adapters
-from lmforge_operator.serving.engines.engine import Engine, Follower, Task, totals
+from lmforge_operator.serving.engines.engine import (
+    PORT,
+    SCRATCH,
+    Engine,
+    Follower,
+    Task,
+    cache_bytes,
+    cache_gib,
+    extra,
+    totals,
+)
 from lmforge_operator.serving.load import EngineLoad
-from lmforge_operator.words import number_of
 
-PORT = 8000
-DEFAULT_KV_CACHE_GIB = 1
-SCRATCH = "/tmp"
 LOGGING = "/opt/lmforge/vllm-logging.json"
 """In our images: errors go to the termination log too."""
 GROUP_PORT = 29501
@@ -49,23 +55,18 @@ def environment(task: Task) -> Mapping[str, str]:
     if not task.model.startswith("hf://"):
         variables["HF_HUB_OFFLINE"] = "1"
     if task.on_cpu:
-        variables["VLLM_CPU_KVCACHE_SPACE"] = str(_cache_gib(task.spec.engine_args))
+        variables["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib(task.spec.engine_args))
         # By itself vLLM binds its threads to a node's first cores: all replicas of a node to the same ones.
         variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         # Some of its functions (for tensor parallelism) are compiled at first use, and the image has no compiler.
         variables["TORCH_COMPILE_DISABLE"] = "1"
-        variables["OMP_NUM_THREADS"] = str(max(1, round(number_of(task.spec.resources.cpu))))
+        variables["OMP_NUM_THREADS"] = str(task.threads)
     return variables
 
 
 def warm_up(task: Task) -> tuple[str, ...]:
     """Waits for the server, then has it load its adapters and make a token."""
-    return openai.warm_up(task, port=PORT, between=vllm_adapters.LOAD if task.spec.lora else "")
-
-
-def cache_bytes(args: EngineArgs) -> int:
-    """What VLLM_CPU_KVCACHE_SPACE sets aside."""
-    return _cache_gib(args) * 2**30
+    return openai.warm_up(task, between=vllm_adapters.LOAD if task.spec.lora else "")
 
 
 def measure(families: Sequence[Metric]) -> EngineLoad:
@@ -109,12 +110,7 @@ def _arguments(task: Task) -> Iterator[str]:
     yield from _typed(spec.engine_args)
     if spec.lora:
         yield from vllm_adapters.arguments(spec.lora)
-    for name, value in sorted(spec.engine_args.extra.items()):
-        yield from (f"--{name}", value) if value else (f"--{name}",)
-
-
-def _cache_gib(args: EngineArgs) -> int:
-    return args.kv_cache or DEFAULT_KV_CACHE_GIB
+    yield from extra(spec.engine_args)
 
 
 def _model(model: str) -> Iterator[str]:
@@ -147,20 +143,16 @@ def _speculation(guess: Speculative) -> str:
 
 VLLM = Engine(
     name="vllm",
-    port=PORT,
     image=lambda images, spec: images.vllm_cuda if spec.resources.accelerator else images.vllm,
     formats=frozenset({"HuggingFace"}),
     loads="Hugging Face directories",
     command=command,
     environment=environment,
     warm_up=warm_up,
-    drain=None,
     cache_bytes=cache_bytes,
     shares_cache=True,
-    health_path="/health",
-    metrics_path="/metrics",
     measure=measure,
     adapters=vllm_adapters.ADAPTERS,
     tells_tokens=True,
-    follower=Follower(follow, lambda task: openai.outlive(task, host=LEADER, port=PORT)),
+    follower=Follower(follow, lambda task: openai.outlive(task, host=LEADER)),
 )

@@ -9,6 +9,7 @@ from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_operator.labels import Role
 from lmforge_operator.manifests import Manifest
 from lmforge_operator.serving.engines import Engine
+from lmforge_operator.serving.engines.engine import PORT as ENGINE_PORT
 from lmforge_operator.serving.front import common
 from lmforge_operator.serving.front.common import UNNOTICED_SECONDS, deployment, probes
 from lmforge_operator.serving.names import Owner, router_of
@@ -69,7 +70,7 @@ def command(owner: Owner, spec: InferenceServiceSpec, engine: Engine, *, revisio
         "--host", "0.0.0.0", "--port", str(PORT),
         "--policy", _policy(spec, engine), "--balance-abs-threshold", str(UNEVEN), "--balance-rel-threshold", "1.5",
         "--service-discovery", "--service-discovery-namespace", owner.namespace,
-        "--service-discovery-port", str(engine.port), "--selector", *selector,
+        "--service-discovery-port", str(ENGINE_PORT), "--selector", *selector,
         "--prometheus-host", "0.0.0.0", "--prometheus-port", str(METRICS_PORT),
         "--worker-startup-check-interval", "1",
         "--health-check-interval-secs", "5", "--health-failure-threshold", "2", "--health-success-threshold", "1",
