@@ -71,6 +71,12 @@ class Contents:
             os.utime(path, (FIXED_TIME, FIXED_TIME))
 
 
+def _workload(name: str, parent: Image, stage: str) -> Image:
+    """An image that runs one stage of the workloads."""
+    code = ("operator/lmforge_api", "workloads/lmforge_workloads/common", f"workloads/lmforge_workloads/{stage}")
+    return Image(name, parent, (f"images/{name}/requirements.txt", *code))
+
+
 BASE = Image("base", sources=("images/base/debootstrap.sh",))
 TORCH = Image("torch", BASE, ("images/torch/constraints.txt",))
 DEEPSPEED = Image("deepspeed", TORCH, ("images/deepspeed/requirements.txt",))
@@ -79,43 +85,16 @@ TRAIN = Image(
     DEEPSPEED,
     ("images/train/requirements.txt", "operator/lmforge_api", "workloads/lmforge_workloads"),
 )
-FINETUNE = Image(
-    "finetune",
-    DEEPSPEED,
-    (
-        "images/finetune/requirements.txt",
-        "operator/lmforge_api",
-        "workloads/lmforge_workloads/common",
-        "workloads/lmforge_workloads/finetune",
-    ),
-)
+FINETUNE = _workload("finetune", DEEPSPEED, "finetune")
 OPERATOR = Image(
     "operator",
     BASE,
     ("images/operator/requirements.txt", "operator/lmforge_api", "operator/lmforge_operator"),
 )
 VLLM = Image("vllm", TORCH, ("images/vllm/requirements.txt", "images/vllm/logging.json"))
-SERVE = Image(
-    "serve",
-    BASE,
-    (
-        "images/serve/requirements.txt",
-        "operator/lmforge_api",
-        "workloads/lmforge_workloads/common",
-        "workloads/lmforge_workloads/serve",
-    ),
-)
+SERVE = _workload("serve", BASE, "serve")
 LLAMACPP = Image("llamacpp", BASE, ("images/llamacpp/requirements.txt",))
-ONNX = Image(
-    "onnx",
-    BASE,
-    (
-        "images/onnx/requirements.txt",
-        "operator/lmforge_api",
-        "workloads/lmforge_workloads/common",
-        "workloads/lmforge_workloads/serve",
-    ),
-)
+ONNX = _workload("onnx", BASE, "serve")
 SHARED = (TORCH, DEEPSPEED)
 """Large ones that others are built upon, each after its parent."""
 RUNNABLE = (OPERATOR, TRAIN, FINETUNE, VLLM, SERVE)
