@@ -115,8 +115,15 @@ def test_it_says_how_far_it_is() -> None:
     told = decide(seen).status
     assert (told.phase, told.reason, told.ready) == ("Updating", "Canary", "1/1")
     assert told.message == (
-        f"Canary: 10% of requests go to revision {NEW}, 13 of 20 requests seen, error rate 0.0%, "
+        f"Canary: 10% of requests go to revision {NEW}, 13 of 20 requests seen "
+        "(it goes on at gates.minRequests: lower that where few come), error rate 0.0%, "
         "first token 84ms against 80ms."
+    )
+    unstreamed = on_trial(
+        ready(OLD, 1), ready(NEW, 1), canary=measuring(10), counts={NEW: replace(counts(30), first_tokens=0)}
+    )
+    assert decide(unstreamed).status.message.endswith(
+        "none of them streamed, which is what gates on the first token judge."
     )
     shifts = decide(on_trial(ready(OLD, 1), ready(NEW, 1), canary=measuring(50), counts=GOOD)).status
     assert shifts.message == f"Canary: 100% of requests go to revision {NEW}; its gates have held, and it takes over."
