@@ -5,6 +5,7 @@ attempt.
 """
 
 import ctypes
+import gc
 import logging
 import os
 import shutil
@@ -109,6 +110,7 @@ def run_pod(run: Run, *, node_rank: int, program: Callable[[Run], Live[Run]]) ->
     try:
         # A SIGTERM that comes while ranks are forked waits until all of them are there, and can handle it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        gc.freeze()  # ranks share the libraries' memory with this process until a collection writes to it
         for local_rank in range(run.processes_per_node):
             ranks[_fork(pod, local_rank)] = pod.rank(local_rank)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -1,5 +1,6 @@
 """The trainer of a run, by its method."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ def build(
 ) -> Trainer:
     """Load the models and give them to trl. Checkpoints are saved below `output`; see `settings.common`."""
     spec = run.spec
+    if settings.is_alone(run):
+        # accelerate would take it for one of many, and wrap the model for them: copies of weights and gradients.
+        os.environ.pop("LOCAL_RANK", None)
     values = settings.common(run, output=output, resuming=resuming, universal=universal)
     # Made before the model: with ZeRO 3, transformers loads weights in parts from then on.
     arguments = (

@@ -66,6 +66,11 @@ def warmup_steps(run: FineTuneRun, *, steps: int) -> int:
     return round(run.spec.schedule.warmup_ratio * steps)
 
 
+def is_alone(run: FineTuneRun) -> bool:
+    """Whether one rank trains all by itself, with nothing to share out."""
+    return run.world_size == 1 and run.spec.distributed.strategy == "ddp" and run.spec.resources.count in (None, 1)
+
+
 def _length(run: FineTuneRun) -> dict[str, Any]:
     epochs = derive_finetune.epochs(run.spec)
     return {"max_steps": run.spec.steps} if epochs is None else {"num_train_epochs": epochs}
@@ -104,6 +109,8 @@ def _distributed(run: FineTuneRun, *, universal: bool) -> dict[str, Any]:
         return {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}}
     if strategy in _STAGES:
         return {"deepspeed": _deepspeed(_STAGES[strategy], universal=universal)}
+    if is_alone(run):
+        return {}
     backend = "nccl" if run.spec.resources.accelerator is not None else "gloo"
     return {"ddp_backend": backend, "ddp_find_unused_parameters": False}
 
