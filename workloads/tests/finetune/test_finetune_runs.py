@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -31,6 +32,9 @@ from tuning import (
 from lmforge_api.run import ExitCode, FineTuneRun, StorePaths
 from lmforge_workloads.common import artifact, checkpoints
 from lmforge_workloads.common.store import locate
+from lmforge_workloads.finetune.build import build
+from lmforge_workloads.finetune.data import prepare
+from lmforge_workloads.finetune.encode import Encoder
 
 SIZE = a_config(hidden_size=64, intermediate_size=128)
 
@@ -316,6 +320,28 @@ def test_two_ranks_learn_as_one_does(strategy: str, model: Path, rows: Path, tmp
     expected = load_file(artifact_of(one) / "model.safetensors")
     for name, value in load_file(artifact_of(two) / "model.safetensors").items():
         torch.testing.assert_close(value, expected[name], atol=2e-4, rtol=1e-3)
+
+
+def test_the_model_of_a_rank_that_is_alone_is_not_wrapped_for_others(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wrapper would keep copies of weights and gradients. Ranks see what a pod's main process has set."""
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run = a_run(tmp_path, model=model, rows=rows, method="full")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    trainer = build(
+        run,
+        directory=model,
+        tokenizer=tokenizer,
+        data=prepare(run, Encoder(tokenizer), say=lambda message: None),
+        output=tmp_path / "output",
+        resuming=False,
+        universal=False,
+        device=torch.device("cpu"),
+    )
+    assert trainer.accelerator.prepare(trainer.model) is trainer.model
 
 
 @pytest.mark.distributed
