@@ -2,8 +2,8 @@
 
     python finetune_plain.py '{"model": "/models/smollm2-135m", "rows": "/rows/glossary.csv", "method": "lora", …}'
 
-Runs inside the image of FineTune's pods, as a file of its own. Prints the time after each step, and what trl has logged
-(every ten steps).
+Runs inside the image of FineTune's pods, as a file of its own. Prints the time after each step, and what trl has
+logged: by default every ten steps.
 """
 
 import json
