@@ -57,8 +57,8 @@ def test_the_memory_of_methods_is_compared_where_both_were_measured() -> None:
         sides[0].add(replace(SEEN, peak=peak), tokens=1100)
         sides[1].add(replace(SEEN, peak=2**29), tokens=1000)
         measured[method] = sides
-    found = {sample.name: sample.values for sample in samples(measured)}
-    assert list(found["lora: FineTune / lora: trl"]) == pytest.approx([1.1])
+    found = {sample.name: list(sample.values) for sample in samples(measured)}
+    assert found["lora: FineTune / lora: trl"] == pytest.approx([1.1])
     assert found["full: FineTune, memory / full: trl, memory"] == [4.0]
     assert found["lora: FineTune, memory / full: FineTune, memory"] == [0.5]
     assert not any("qlora" in name for name in found)
