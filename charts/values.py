@@ -152,6 +152,9 @@ class Values(ApiModel):
         [], description="Work only in these namespaces, with rights only there. Empty: in all."
     )
     storage: Storage = Field(default_factory=Storage, description="Where checkpoints and artifacts go.")
+    node_cache: settings.NodeCache = Field(
+        default_factory=settings.NodeCache, description="Models that services keep on the nodes (cache.nodeLocal)."
+    )
     crds: Crds = Field(default_factory=Crds, description="The custom resource definitions.")
     reports: Reports = Field(default_factory=Reports, description="The endpoint that pods report progress to.")
     settings: Settings = Field(default_factory=Settings, description="Settings of the operator.")

@@ -72,7 +72,7 @@ class InferenceServiceSpec(ApiModel):
         description="A replica that goes finishes its requests; after so long they are cut off.",
     )
     cache: Cache | None = Field(
-        None, description="Copy a model from elsewhere to a claim once, and serve it from there."
+        None, description="Copy a model from elsewhere to a claim once, or once to each node, and serve it from there."
     )
     stopped: bool = Field(False, description="Take all pods away. false brings the service back.")
     resources: Resources = Field(default_factory=Resources, description="What each pod of a replica asks for.")

@@ -64,7 +64,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
     "vllm": Abilities(
         uris="^(pvc|hf|file)://",
         cached="^(hf|s3)://",
-        elsewhere="engine vllm loads models from pvc://, hf:// and file:// (inside the image), and with cache.claim, to "
+        elsewhere="engine vllm loads models from pvc://, hf:// and file:// (inside the image), and with cache, to "
         "which they are copied, from s3://: write one of these",
         reserved=_VLLM_ARGUMENTS,
         lacks={},
@@ -72,7 +72,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
     "llamacpp": Abilities(
         uris="^(pvc|file)://.*[.]gguf$",
         cached="^(s3|https)://.*[.]gguf$",
-        elsewhere="engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image), and with cache.claim from "
+        elsewhere="engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image), and with cache from "
         "s3:// or https://: write pvc://<claim>/<path>.gguf (of a model in several files, the first), or engine: vllm for "
         "a Hugging Face directory",
         reserved=_LLAMACPP_ARGUMENTS,
@@ -93,7 +93,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
         uris="^(pvc|file)://",
         cached="^(hf|s3)://",
         elsewhere="engine onnxruntime loads a directory with genai_config.json from pvc:// or file:// (inside the image), "
-        "and with cache.claim from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
+        "and with cache from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
         reserved=_ONNXRUNTIME_ARGUMENTS,
         lacks={
             **_ONE_POD,
@@ -108,7 +108,7 @@ ABILITIES: Mapping[EngineName, Abilities] = {
     "tensorrt": Abilities(
         uris="^(pvc|hf|file)://",
         cached="^(hf|s3)://",
-        elsewhere="engine tensorrt loads models from pvc://, hf:// and file:// (inside the image), and with cache.claim, to "
+        elsewhere="engine tensorrt loads models from pvc://, hf:// and file:// (inside the image), and with cache, to "
         "which they are copied, from s3://: write one of these",
         reserved=_TENSORRT_ARGUMENTS,
         lacks={

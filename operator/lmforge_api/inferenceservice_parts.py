@@ -35,10 +35,21 @@ class ServedModel(ApiModel):
 
 
 class Cache(ApiModel):
-    """Where a model from elsewhere is kept."""
+    """Where a model from elsewhere is kept: on a claim, or on the nodes."""
 
-    claim: Name = Field(
+    cel_rules = (
+        Rule(
+            cel="has(self.claim) != self.nodeLocal",
+            message="cache needs exactly one of claim (one copy, for all nodes) or nodeLocal: true (a copy on each node)",
+        ),
+    )
+    claim: Name | None = Field(
+        None,
         description="PersistentVolumeClaim of this namespace. A pod copies the model to it once, with checksums; every replica, of every service that names this claim, reads it from there.",
+    )
+    node_local: bool = Field(
+        False,
+        description="Keep the model on the nodes, in the folder that the chart's nodeCache.path names. On each node the first pod copies it there, with checksums; the others wait, and every replica of this namespace reads it from its own node's disk. What came under a uri once stays: name a revision. The namespace has to allow hostPath volumes.",
     )
 
 

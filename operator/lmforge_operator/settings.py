@@ -39,6 +39,16 @@ class Store(ApiModel):
     sub_path: str = Field("", description="Directory below the claim's root.")
 
 
+class NodeCache(ApiModel):
+    """Models that services keep on the nodes (cache.nodeLocal)."""
+
+    path: str = Field(
+        "",
+        pattern="^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
+        description="Folder of every node, writable by settings.pods.runAsUser, e.g. /var/lib/lmforge/models. Empty: services can't.",
+    )
+
+
 class Reports(ApiModel):
     """Where pods post their progress."""
 
@@ -99,6 +109,7 @@ class Settings(ApiModel):
 
     images: Images = Field(default_factory=Images, description="Images of the workloads.")
     store: Store = Field(default_factory=Store, description="Where checkpoints and artifacts go.")
+    node_cache: NodeCache = Field(default_factory=NodeCache, description="Models kept on the nodes.")
     reports: Reports = Field(default_factory=Reports, description="Where pods post their progress.")
     leader_election: LeaderElection = Field(default_factory=LeaderElection, description="High availability.")
     pods: PodDefaults = Field(default_factory=PodDefaults, description="Defaults for pods.")

@@ -1,13 +1,25 @@
 """As much of S3 as reading needs, over real HTTP."""
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
+
+@dataclass
+class Gate:
+    """Before an object's content: readers stop there until it is opened, and are counted."""
+
+    key: str
+    reached: threading.Event = field(default_factory=threading.Event)
+    opened: threading.Event = field(default_factory=threading.Event)
+    passed: int = 0
 
 
 class _S3(BaseHTTPRequestHandler):
@@ -16,6 +28,8 @@ class _S3(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     objects: ClassVar[Mapping[str, bytes]] = {}
     denied: ClassVar[str] = ""
+    gate: ClassVar[Gate] = Gate("")
+    sizes: ClassVar[Mapping[str, int]] = {}
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -29,11 +43,19 @@ class _S3(BaseHTTPRequestHandler):
             self.answer(403, b"<Error><Code>AccessDenied</Code></Error>")
         elif bucket == "bucket" and key in self.objects:
             content = self.objects[key]
+            self.pass_gate(key)
             first, _, last = self.headers.get("Range", f"bytes=0-{len(content) - 1}")[6:].partition("-")
             part = content[int(first) : int(last) + 1]
-            self.answer(206 if "Range" in self.headers else 200, part)
+            told = self.sizes.get(key, len(part)) if self.command == "HEAD" else len(part)
+            self.answer(206 if "Range" in self.headers else 200, part, told=told)
         else:
             self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def pass_gate(self, key: str) -> None:
+        if key == self.gate.key and self.command == "GET":
+            self.gate.passed += 1
+            self.gate.reached.set()
+            self.gate.opened.wait(60)
 
     def listing(self, query: dict[str, list[str]]) -> bytes:
         prefix, delimiter = query.get("prefix", [""])[0], query.get("delimiter", [""])[0]
@@ -42,7 +64,7 @@ class _S3(BaseHTTPRequestHandler):
         if delimiter:
             found = [key for key in found if "/" not in key[len(prefix) :]]
         entries = "".join(
-            f"<Contents><Key>{key}</Key><Size>{len(self.objects[key])}</Size>"
+            f"<Contents><Key>{key}</Key><Size>{self.sizes.get(key, len(self.objects[key]))}</Size>"
             "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
             for key in found
         )
@@ -54,25 +76,34 @@ class _S3(BaseHTTPRequestHandler):
             f"<MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
         ).encode()
 
-    def answer(self, status: int, body: bytes) -> None:
+    def answer(self, status: int, body: bytes, *, told: int | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if told is None else told))
         self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # a reader that was killed
+                self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 
 @contextmanager
-def bucket(objects: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch, *, denied: str = "") -> Iterator[None]:
+def bucket(
+    objects: Mapping[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    denied: str = "",
+    gate: Gate | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Iterator[None]:
     """While the block runs, `s3://bucket` holds these objects, and the usual variables lead there.
 
-    The `denied` one is listed, but may not be read.
+    The `denied` one is listed, but may not be read. `sizes` are what is said of objects that are smaller.
     """
-    handler = type("S3", (_S3,), {"objects": objects, "denied": denied})
+    told = {"objects": objects, "denied": denied, "gate": gate or Gate(""), "sizes": sizes or {}}
+    handler = type("S3", (_S3,), told)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name, value in {

@@ -49,6 +49,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- $settings := merge (dict
       "images" (omit .Values.images "operator")
       "store" (omit .Values.storage "namespaces")
+      "nodeCache" .Values.nodeCache
       "reports" $reports
       "watchNamespaces" .Values.watchNamespaces
       "httpPort" .Values.metrics.port) .Values.settings -}}

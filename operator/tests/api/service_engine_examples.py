@@ -1,14 +1,14 @@
 """One row for each rule of a service's model, and of what each engine can do with it."""
 
-from service_specs import CACHE, LEGAL, ON_LLAMACPP, ON_ONNXRUNTIME, ON_TENSORRT, model_at
+from service_specs import CACHE, CLAIM, LEGAL, NODES, ON_LLAMACPP, ON_ONNXRUNTIME, ON_TENSORRT, model_at
 from specs import Fields, Refused
 
 _SCHEMES = (
-    "engine vllm loads models from pvc://, hf:// and file:// (inside the image), and with cache.claim, to which they "
+    "engine vllm loads models from pvc://, hf:// and file:// (inside the image), and with cache, to which they "
     "are copied, from s3://: write one of these"
 )
 _FILES = (
-    "engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image), and with cache.claim from s3:// or "
+    "engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image), and with cache from s3:// or "
     "https://: write pvc://<claim>/<path>.gguf (of a model in several files, the first), or engine: vllm for a Hugging "
     "Face directory"
 )
@@ -17,6 +17,7 @@ RESERVED = (
     "engineArgs.extra can't set what the operator sets itself (model, names, ports, parallelism, draining) or what has "
     "a field of its own: use the field, or leave it out"
 )
+_ONE_CACHE = "cache needs exactly one of claim (one copy, for all nodes) or nodeLocal: true (a copy on each node)"
 _HUB = "model.uri names no model of the hub: write hf://<organisation>/<name>, or hf://<organisation>/<name>@<revision>"
 
 MODEL = (
@@ -46,6 +47,8 @@ MODEL = (
         "already is read where it is. Leave cache out",
         "cache",
     ),
+    Refused("no place for a cache", {**model_at("hf://org/name"), "cache": {}}, _ONE_CACHE, "cache"),
+    Refused("a cache at two places", {**model_at("hf://org/name"), "cache": {**CLAIM, **NODES}}, _ONE_CACHE, "cache"),
     Refused(
         "a web page in a cache",
         {**model_at("https://example.org/model"), **CACHE},
@@ -146,7 +149,7 @@ ENGINES = (
         "a model of the hub",
         model_at("hf://org/name"),
         "engine onnxruntime loads a directory with genai_config.json from pvc:// or file:// (inside the image), and "
-        "with cache.claim from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
+        "with cache from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
         "model.uri",
     ),
     _on(

@@ -7,7 +7,9 @@ ON_LLAMACPP: Fields = {"engine": "llamacpp", "model": {"uri": "pvc://models/tiny
 ON_ONNXRUNTIME: Fields = {"engine": "onnxruntime"}
 ON_TENSORRT: Fields = {"engine": "tensorrt", "resources": {"accelerator": "nvidia.com/gpu", "count": 1}}
 ON_GPUS: Fields = {"resources": {"accelerator": "nvidia.com/gpu", "count": 2}, "parallelism": {"tensor": 2}}
-CACHE: Fields = {"cache": {"claim": "models"}}
+CLAIM: Fields = {"claim": "models"}
+NODES: Fields = {"nodeLocal": True}
+CACHE: Fields = {"cache": CLAIM}
 TEMPLATE: Fields = {"name": "bank", "system": "You serve a bank's customers."}
 LEGAL: Fields = {"name": "legal", "uri": "pvc://models/legal"}
 
@@ -26,6 +28,7 @@ ACCEPTED: dict[str, Fields] = {
     "a model of the hub": model_at("hf://org/name@v1"),
     "a model of the hub in a cache": {**model_at("hf://org/name"), **CACHE},
     "a model of a bucket in a cache": {**model_at("s3://bucket/name"), **CACHE},
+    "a model of the hub on the nodes": {**model_at("hf://org/name@v1"), "cache": NODES},
     "a GGUF file of the web in a cache": {"engine": "llamacpp", **model_at("https://example.org/tiny.gguf"), **CACHE},
     "a model of the image": model_at("file:///models/tiny"),
     "two accelerators": {**ON_GPUS, "engineArgs": {"gpuMemoryUtilization": 0.9, "quantization": "fp8"}},

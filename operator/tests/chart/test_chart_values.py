@@ -46,6 +46,8 @@ def test_helm_finds_nothing_wrong_with_the_chart(helm: Any) -> None:
         ({"images": {"train": ""}}, "/images/train"),
         ({"storage": {"type": "s3"}}, "type"),
         ({"storage": {"size": "much"}}, "/storage/size"),
+        ({"nodeCache": {"path": "models"}}, "/nodeCache/path"),
+        ({"nodeCache": {"path": "/var/../etc"}}, "/nodeCache/path"),
         ({"settings": {"logLevel": "LOUD"}}, "/settings/logLevel"),
         ({"settings": {"queue": {"workers": 0}}}, "/settings/queue/workers"),
         ({"reports": {"tls": {"source": "secret"}}}, "reports.tls.source is secret: set reports.tls.secretName"),
@@ -72,6 +74,7 @@ def test_helm_refuses_values_that_make_no_sense(render: Any, values: dict[str, A
             "watchNamespaces": ["research"],
             "images": {"train": "registry.example.org/train:1", "pullPolicy": "Always", "pullSecrets": ["registry"]},
             "storage": {"claimName": "models", "storageClass": "fast", "createClaim": False},
+            "nodeCache": {"path": "/var/lib/lmforge/models"},
             "reports": {"port": 9443},
             "metrics": {"port": 9090},
             "settings": {
@@ -94,6 +97,7 @@ def test_the_operator_understands_the_settings_that_the_chart_writes(
     expected = Values.model_validate({key: value for key, value in values.items() if key != "global"})
     assert settings.images.train == expected.images.train
     assert settings.store.model_dump() == expected.storage.model_dump(exclude={"namespaces"})
+    assert settings.node_cache == expected.node_cache
     assert settings.watch_namespaces == expected.watch_namespaces
     assert settings.queue == expected.settings.queue
     assert settings.pods == expected.settings.pods

@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import posixpath
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -26,15 +26,18 @@ UNUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.
 """The same weights in other formats, which lie beside safetensors in many repositories."""
 
 
-def fetch(uri: str, target: Path) -> None:
+def fetch(uri: str, target: Path, *, check: Callable[[], None] = lambda: None) -> None:
     """Copies the file, or all files below the directory, that `uri` names. Does nothing when it's there already.
+
+    `check` is asked before anything is copied, and may raise.
 
     Raises UserError or DataError when there is no such place, and whatever the store raises when it can't be reached.
     """
     with _alone(target):
-        if artifact.read_manifest(_directory(target)) is not None:
+        if artifact.read_manifest(directory_of(target)) is not None:
             return
-        with artifact.writing(_directory(target), kind="Model", created_by="fetch", metadata={"uri": uri}) as staged:
+        check()
+        with artifact.writing(directory_of(target), kind="Model", created_by="fetch", metadata={"uri": uri}) as staged:
             source = locate(uri)
             for file in wanted(source.files()):
                 name = _relative(file, source) or target.name
@@ -50,7 +53,7 @@ def wanted(files: Sequence[Location]) -> list[Location]:
     return [file for file in files if not any(fnmatch(file.path, pattern) for pattern in UNUSED)]
 
 
-def _directory(target: Path) -> Path:
+def directory_of(target: Path) -> Path:
     """A GGUF file lies in a directory of its own, which has the manifest."""
     return target.parent if target.suffix == ".gguf" else target
 
@@ -68,31 +71,44 @@ def _check_size(file: Location, copy: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """One copies, the others wait."""
-    directory = _directory(target)
+    """One copies, the others wait, and say so."""
+    directory = directory_of(target)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with (directory.parent / f".lock-{directory.name}").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{target.name} is being fetched by another pod: waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch, look, say. What another try may mend ends with a code, what only the user can mend with a problem."""
+    """Fetch, look, say."""
     parser = argparse.ArgumentParser(prog="lmforge_workloads.serve.fetch", description="Bring a model to a claim.")
     parser.add_argument("--uri", required=True, help="hf://, s3:// or https://")
     parser.add_argument("--path", type=Path, required=True, help="where it is to be")
     options = parser.parse_args(arguments)
-    try:
+
+    def look() -> Inspection:
         fetch(options.uri, options.path)
+        return inspection.inspect(options.path, name=options.uri)
+
+    return tell(options.uri, look)
+
+
+def tell(uri: str, look: Callable[[], Inspection]) -> int:
+    """Says what was found. What another try may mend ends with a code, what only the user can mend with a problem."""
+    try:
+        return inspection.say(look())
     except (UserError, DataError, FileNotFoundError) as error:
-        return inspection.say(Inspection(problem=f"{options.uri} can't be fetched: {error}"))
+        return inspection.say(Inspection(problem=f"{uri} can't be fetched: {error}"))
     except Exception as error:
         words = str(classify(error))
         print(words, file=sys.stderr)
         with contextlib.suppress(OSError):
             Path(TERMINATION_LOG).write_text(words)
         return classify(error).exit_code
-    return inspection.say(inspection.inspect(options.path, name=options.uri))
 
 
 if __name__ == "__main__":
