@@ -20,6 +20,9 @@ KUEUE_JOB: Final = "kueue.x-k8s.io/job-uid"
 COSCHEDULING_GROUP: Final = "scheduling.x-k8s.io/pod-group"
 VOLCANO_GROUP: Final = "scheduling.k8s.io/group-name"
 
+FETCHER: Final = "fetcher"
+"""The container that brings a model to its node before the engine starts."""
+
 FIELD_MANAGER: Final = "lmforge"
 
 
@@ -93,6 +96,9 @@ class Reason:
     NAME_TAKEN: Final = "NameTaken"
     NOT_INSTALLED: Final = "NotInstalled"
     UNMADE: Final = "NoPodsMade"
+    NODE_CACHE_OFF: Final = "NodeCacheOff"
+    FETCHING: Final = "Fetching"
+    FETCH_FAILED: Final = "FetchFailed"
     INSPECTING: Final = "Inspecting"
     UNREADABLE: Final = "UnreadableModel"
     WRONG_FORMAT: Final = "WrongFormat"

@@ -45,7 +45,8 @@ class NodeCache(ApiModel):
     path: str = Field(
         "",
         pattern="^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
-        description="Folder of every node, writable by settings.pods.runAsUser, e.g. /var/lib/lmforge/models. Empty: services can't.",
+        description="Folder of each node that pods' user (settings.pods.runAsUser) may write to, e.g. "
+        "/var/lib/lmforge/models. Empty: there is none.",
     )
 
 

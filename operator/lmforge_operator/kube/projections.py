@@ -1,7 +1,7 @@
 """Which fields of each resource are kept: what a reconcile reads, and nothing else."""
 
 from lmforge_operator.kube.cache import Projection
-from lmforge_operator.labels import COMPLETION_INDEX, KUEUE_QUEUE
+from lmforge_operator.labels import COMPLETION_INDEX, FETCHER, KUEUE_QUEUE
 from lmforge_operator.manifests import Manifest
 
 __all__ = [
@@ -113,6 +113,9 @@ def pod(manifest: Manifest) -> Manifest:
         "conditions": [each for each in _conditions(full) if each["type"] in POD_CONDITIONS],
         "containerStatuses": [_said(each) for each in full.get("containerStatuses") or ()],
     }
+    fetchers = [each for each in full.get("initContainerStatuses") or () if each["name"] == FETCHER]
+    if fetchers:
+        status["initContainerStatuses"] = [_said(each) | {"name": FETCHER} for each in fetchers]
     return {
         "metadata": _child(manifest),
         "spec": _some(manifest.get("spec"), ("nodeName",)),

@@ -6,6 +6,8 @@ from lmforge_api.common import PodTemplate, Resources
 from lmforge_operator.inputs.uris import CLAIM_MOUNTS
 from lmforge_operator.manifests import Manifest
 
+FETCHING = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
+"""What a container that copies a model asks for."""
 NODE_LOSS_TOLERATION_SECONDS = 5
 """Work goes on elsewhere at once: waiting the usual five minutes for a lost node to come back only costs time."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from lmforge_operator.labels import FETCHER
 from lmforge_operator.manifests import ReadManifest
 
 
@@ -36,9 +37,24 @@ def timestamp(text: str) -> datetime:
 
 
 def first_container(manifest: ReadManifest) -> ReadManifest:
-    """The status of the pod's first container."""
-    statuses = (manifest.get("status") or {}).get("containerStatuses") or ()
-    return next(iter(statuses), {})
+    """The status of the pod's first container; of the one that brings its model to the node, until that has done it."""
+    status = manifest.get("status") or {}
+    fetcher = fetcher_of(manifest)
+    if fetcher and fetched_at(manifest) is None:
+        return fetcher
+    return next(iter(status.get("containerStatuses") or ()), {})
+
+
+def fetcher_of(manifest: ReadManifest) -> ReadManifest:
+    """The status of the container that brings the model to the node; empty where there is none."""
+    statuses = (manifest.get("status") or {}).get("initContainerStatuses") or ()
+    return next((each for each in statuses if each["name"] == FETCHER), {})
+
+
+def fetched_at(manifest: ReadManifest) -> datetime | None:
+    """Since when the model is there; None where nobody brought it, or hasn't yet."""
+    ended = (fetcher_of(manifest).get("state") or {}).get("terminated") or {}
+    return timestamp(ended["finishedAt"]) if ended.get("exitCode") == 0 else None
 
 
 def read_pod(manifest: ReadManifest) -> PodState:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lmforge_operator import labels
 from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods import spec as pods
+from lmforge_operator.serving import inspection, node_cache
 from lmforge_operator.serving.adapters import config as adapters
 from lmforge_operator.serving.engines import Engine, Task
 from lmforge_operator.serving.engines.engine import HEALTH_PATH, PORT, UNNOTICED_SECONDS, WARM_UP_SECONDS
@@ -111,11 +112,12 @@ def _pod_spec(revision: Revision, container: Manifest) -> Manifest:
         "terminationGracePeriodSeconds": UNNOTICED_SECONDS + task.spec.drain_seconds + MARGIN_SECONDS,
         "securityContext": pods.pod_security(settings.pods.run_as_user),
         "containers": [container],
-        "volumes": _volumes(owner, task, revision.claims),
+        "volumes": _volumes(revision),
         "tolerations": [*pods.node_loss_tolerations(), *settings.pods.tolerations, *template.tolerations],
         "affinity": template.affinity or _apart(owner),
     }
     optional: Manifest = {
+        "initContainers": _first(revision),
         "serviceAccountName": template.service_account_name,
         "nodeSelector": {**settings.pods.node_selector, **template.node_selector},
         "imagePullSecrets": pods.pull_secrets([*settings.images.pull_secrets, *template.image_pull_secrets]),
@@ -145,7 +147,7 @@ def _container(revision: Revision, command: Sequence[str]) -> Manifest:
         "resources": pods.container_resources(task.spec.resources),
         "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _mounts(task, revision.claims),
+        "volumeMounts": _mounts(revision),
     }
     return container | pods.environment(task.spec.template, engine.environment(task).items())
 
@@ -167,21 +169,33 @@ def _before_the_end(engine: Engine, task: Task) -> Manifest:
     return {"exec": {"command": list(engine.drain(task))}}
 
 
-def _mounts(task: Task, claims: Sequence[str]) -> list[Manifest]:
+def _first(revision: Revision) -> list[Manifest]:
+    """What runs before the engine."""
+    spec = revision.task.spec
+    if not node_cache.wanted(spec):
+        return []
+    return [node_cache.fetcher(revision.owner, spec, revision.settings, place=inspection.place(spec))]
+
+
+def _mounts(revision: Revision) -> list[Manifest]:
+    spec = revision.task.spec
     return [
         {"name": "shm", "mountPath": "/dev/shm"},
         {"name": "tmp", "mountPath": "/tmp"},
-        *pods.claim_mounts(claims),
-        *([adapters.mount()] if task.spec.lora else []),
+        *pods.claim_mounts(revision.claims),
+        *([adapters.mount()] if spec.lora else []),
+        *([node_cache.mount(revision.owner, inspection.place(spec))] if node_cache.wanted(spec) else []),
     ]
 
 
-def _volumes(owner: Owner, task: Task, claims: Sequence[str]) -> list[Manifest]:
+def _volumes(revision: Revision) -> list[Manifest]:
+    spec = revision.task.spec
     return [
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": task.spec.resources.shared_memory}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": spec.resources.shared_memory}},
         {"name": "tmp", "emptyDir": {}},
-        *pods.claim_volumes(claims),
-        *([adapters.volume(owner)] if task.spec.lora else []),
+        *pods.claim_volumes(revision.claims),
+        *([adapters.volume(revision.owner)] if spec.lora else []),
+        *([node_cache.volume(revision.settings)] if node_cache.wanted(spec) else []),
     ]
 
 

@@ -1,6 +1,7 @@
 """Looking at a model's files before pods are started for it: what no schema can know, and only a pod can see.
 
-A Job looks once at each model that a service names on a claim, and brings it there first where the service has a cache;
+A Job looks once at each model that a service names on a claim, and brings it there first where the service has a cache
+(one on the nodes is filled later, by the replicas' own pods: then the Job looks at the model where it is);
 its pod's last words are an `Inspection`, which is kept in status, so a service that comes back from zero doesn't wait
 for it. A Job that is over goes after a minute. As long as the files are of no use another one then looks again, so that
 a model that was repaired is found. Pure.
@@ -21,13 +22,13 @@ from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.pods.holdups import container_config, image_pull, one_line, unschedulable
 from lmforge_operator.pods.state import PodState, read_pod
+from lmforge_operator.serving import node_cache
 from lmforge_operator.serving.names import Owner, digest
 from lmforge_operator.settings import Settings
 
 TRIES = 3
 KEPT_SECONDS = 60
 LOOKING = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
-FETCHING = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
 CACHED = "lmforge-models"
 """Directory of a cache's claim: below it each model has one of its own, named by where it came from."""
 
@@ -48,12 +49,14 @@ def place(spec: InferenceServiceSpec) -> str:
     if spec.cache is None:
         return spec.model.uri or ""
     name = uri.rsplit("/", 1)[-1].partition("@")[0]
+    if node_cache.wanted(spec):
+        return node_cache.place(uri, name)
     return f"pvc://{spec.cache.claim}/{CACHED}/{digest(uri)}/{name}"
 
 
 def needed(uri: str) -> bool:
-    """Whether a pod could see the model's files: those on claims."""
-    return urlsplit(uri).scheme == "pvc"
+    """Whether a pod could see the model's files: those on claims, and before they come to the nodes."""
+    return urlsplit(uri).scheme == "pvc" or node_cache.holds(uri)
 
 
 def read(name: str, *, jobs: Iterable[Mapping[str, Any]], made: Iterable[Mapping[str, Any]]) -> Look:
@@ -131,7 +134,7 @@ def _container(spec: InferenceServiceSpec, settings: Settings) -> Manifest:
         "image": settings.images.serve,
         "imagePullPolicy": settings.images.pull_policy,
         "command": _command(spec),
-        "resources": FETCHING if spec.cache else LOOKING,
+        "resources": pods.FETCHING if spec.cache else LOOKING,
         "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
@@ -144,6 +147,8 @@ def _container(spec: InferenceServiceSpec, settings: Settings) -> Manifest:
 
 
 def _command(spec: InferenceServiceSpec) -> list[str]:
+    if node_cache.wanted(spec):
+        return ["python", "-m", "lmforge_workloads.serve.outline", "--uri", spec.model.uri or ""]
     path = in_pod(place(spec), store_claim="", store_mount="").removeprefix("file://")
     program, says = ("fetch", "--uri") if spec.cache else ("inspection", "--name")
     return ["python", "-m", f"lmforge_workloads.serve.{program}", "--path", path, says, spec.model.uri or ""]

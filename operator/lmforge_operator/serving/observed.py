@@ -8,7 +8,7 @@ from datetime import datetime
 
 from lmforge_operator.labels import ADAPTERS, REVISION, ROLE, TEMPLATE_HASH, Role
 from lmforge_operator.manifests import ReadManifest
-from lmforge_operator.pods.state import PodState, first_container, read_pod, timestamp
+from lmforge_operator.pods.state import PodState, fetched_at, fetcher_of, first_container, read_pod, timestamp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,9 @@ class ReplicaSeen(PodState):
 
     revision: str
     created_at: datetime
+    fetches: bool = False
+    """Its model is being brought to its node first, or can't be."""
+    fetched_at: datetime | None = None
     address: str = ""
     takes_adapters: bool = False
     restarts: int = 0
@@ -136,6 +139,8 @@ def _replica(manifest: ReadManifest) -> ReplicaSeen:
         **vars(read_pod(manifest)),
         revision=meta["labels"].get(REVISION, ""),
         created_at=timestamp(meta["creationTimestamp"]),
+        fetches=bool(fetcher_of(manifest)) and fetched_at(manifest) is None,
+        fetched_at=fetched_at(manifest),
         takes_adapters=ADAPTERS in meta["labels"],
         address=(manifest.get("status") or {}).get("podIP", ""),
         restarts=int(container.get("restartCount") or 0),

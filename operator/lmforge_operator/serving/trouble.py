@@ -43,7 +43,9 @@ class Struggle:
         return self.revision.replicas * self.revision.nodes
 
     def age(self, pod: ReplicaSeen) -> float:
-        return (self.now - pod.created_at).total_seconds()
+        """Seconds in which it could get ready: while its model is on its way to the node it can't."""
+        since = self.now if pod.fetches and pod.started else pod.fetched_at or pod.created_at
+        return (self.now - since).total_seconds()
 
 
 def first_finding(struggle: Struggle) -> Finding | None:
@@ -53,7 +55,7 @@ def first_finding(struggle: Struggle) -> Finding | None:
 
 def given_up(struggle: Struggle) -> Finding | None:
     """Why the revision should be rolled back: a replica overran the deadline, or ends again and again."""
-    crashed = [pod for pod in struggle.loading if pod.restarts >= CRASHES]
+    crashed = [pod for pod in struggle.loading if pod.restarts >= CRASHES and not pod.fetches]
     late = [pod for pod in struggle.loading if struggle.age(pod) > struggle.deadline]
     if not (crashed or late or (_fruitless(struggle) and _revision_age(struggle) > struggle.deadline)):
         return None
@@ -76,7 +78,19 @@ def _refused(struggle: Struggle) -> Finding | None:
     revision = struggle.revision
     if not revision.refused or len(revision.pods) >= revision.replicas:
         return None
-    return Finding(Reason.QUOTA, f"the API server refuses pods: {one_line(revision.refused)}")
+    return Finding(
+        Reason.QUOTA, f"the API server refuses pods: {one_line(revision.refused)}{_allowed(revision.refused)}"
+    )
+
+
+def _allowed(refusal: str) -> str:
+    """What to do about Pod Security, which keeps pods from folders of the node."""
+    if "violates PodSecurity" not in refusal or "hostPath" not in refusal:
+        return ""
+    return (
+        ". cache.nodeLocal needs hostPath volumes, which this namespace's Pod Security level forbids: have the "
+        "administrator label the namespace pod-security.kubernetes.io/enforce=privileged, or write cache.claim"
+    )
 
 
 def _unmade(struggle: Struggle) -> Finding | None:
@@ -95,6 +109,14 @@ def _image(struggle: Struggle) -> Finding | None:
 
 def _config(struggle: Struggle) -> Finding | None:
     return holdups.container_config(struggle.loading)
+
+
+def _fetch(struggle: Struggle) -> Finding | None:
+    pod = next((pod for pod in struggle.loading if pod.fetches and _code(pod) is not None), None)
+    if pod is None:
+        return None
+    told = f"pod {pod.name} can't bring the model to node {pod.node} ({_times(pod)})"
+    return Finding(Reason.FETCH_FAILED, f"{told}: {one_line(pod.words or pod.last_words) or f'exit code {_code(pod)}'}")
 
 
 def _memory(struggle: Struggle) -> Finding | None:
@@ -128,13 +150,31 @@ def _loading(struggle: Struggle) -> Finding | None:
     revision = struggle.revision
     if revision.ready >= revision.replicas and not struggle.loading:
         return None
+    fetching = [pod for pod in struggle.loading if pod.fetches and pod.started]
+    if fetching:
+        nodes, waits = sorted({pod.node for pod in fetching}), "waits" if len(fetching) == 1 else "wait"
+        disks = f"the disk{'s' if len(nodes) > 1 else ''} of {', '.join(nodes)}"
+        told = f"{counted(len(fetching), 'pod')} {waits} until the model has come to {disks}"
+        said = f"{revision.ready} of {revision.replicas} replicas are ready; {told}"
+        return Finding(Reason.FETCHING, said, stuck=False)
     started = sum(pod.started for pod in struggle.loading)
     what = "the model is being loaded" if started else "pods are being started"
     return Finding(Reason.LOADING, f"{revision.ready} of {revision.replicas} replicas are ready; {what}", stuck=False)
 
 
 Check = Callable[[Struggle], Finding | None]
-_CHECKS: tuple[Check, ...] = (_refused, _unmade, _image, _config, _memory, _crash, _unschedulable, _overdue, _loading)
+_CHECKS: tuple[Check, ...] = (
+    _refused,
+    _unmade,
+    _image,
+    _config,
+    _fetch,
+    _memory,
+    _crash,
+    _unschedulable,
+    _overdue,
+    _loading,
+)
 
 
 def _late(struggle: Struggle) -> Finding:

@@ -9,6 +9,7 @@ from lmforge_operator.kinds.inferenceservice.desired import Desired
 from lmforge_operator.kinds.inferenceservice.model import find_model
 from lmforge_operator.kinds.inferenceservice.observe import Children, observe
 from lmforge_operator.manifests import Manifest
+from lmforge_operator.serving import inspection
 from lmforge_operator.serving.memory import Memory
 from lmforge_operator.settings import Images, Reports, Settings
 
@@ -30,7 +31,7 @@ def desired(*, settings: Settings = SETTINGS, **changes: Any) -> Desired:
     manifest = {
         "metadata": {"namespace": "default", "name": "chat", "uid": "uid-1"},
         "spec": asked,
-        "status": {"model": {"source": model, "uri": model, "format": form}},
+        "status": {"model": {"source": model, "uri": inspection.place(spec(**asked)), "format": form}},
     }
     nothing = Children(deployments=[], groups=[], jobs=[], pods=[], service=None)
     service = observe(

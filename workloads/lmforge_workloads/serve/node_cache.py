@@ -1,7 +1,7 @@
 """Bring a model to a folder of this node once: the engine of this pod, and of others on the node, reads it from there.
 
-    python -m lmforge_workloads.serve.node_cache --uri hf://HuggingFaceTB/SmolLM2-135M --path /mnt/node-cache/a/b/smollm2 \
-        --folder /var/lib/lmforge/models
+    python -m lmforge_workloads.serve.node_cache --uri hf://HuggingFaceTB/SmolLM2-135M \
+        --path /mnt/node-cache/chats/1a2b/smollm2 --folder /var/lib/lmforge/models
 
 The first pod of a node copies it, the others wait and say so. Whoever dies on the way leaves nothing that looks like a
 model, and lets go of the lock. Nothing is ever removed: that is the administrator's (see images/serve/README.md).

@@ -7,7 +7,7 @@ from lmforge_api.inferenceservice import InferenceServiceSpec, ServedModelStatus
 from lmforge_api.inspection import Inspection
 from lmforge_operator.inputs.references import Lookup, Resolved, missing_claims, resolve
 from lmforge_operator.labels import Reason
-from lmforge_operator.serving import inspection
+from lmforge_operator.serving import inspection, node_cache
 from lmforge_operator.serving.engines import ENGINES
 from lmforge_operator.serving.inspection import Look
 from lmforge_operator.serving.service import Model
@@ -28,6 +28,8 @@ class _Candidate:
     """What was wrong with the same files when they were looked at before."""
     has_groups: bool
     """Whether replicas of several pods can be made."""
+    has_node_cache: bool
+    """Whether the administrator has named a folder of the nodes."""
 
     @property
     def problem(self) -> str:
@@ -48,6 +50,7 @@ def find_model(
     look: Look = NOT_BEGUN,
     *,
     has_groups: bool = True,
+    has_node_cache: bool = True,
 ) -> Model:
     """The model. One that is pinned stays when the object that made it is gone or has begun anew."""
     reference = spec.model.from_
@@ -58,7 +61,7 @@ def find_model(
         found = _as_pinned(same)
     if look.found and not look.found.problem and not found.format:
         found = _as_seen(found.uri, look.found)
-    candidate = _Candidate(spec, found, has_claim, look, same.problem if same else "", has_groups)
+    candidate = _Candidate(spec, found, has_claim, look, same.problem if same else "", has_groups, has_node_cache)
     problem = next((each for check in _CHECKS if (each := check(candidate))), None)
     if problem:
         return _unfit(source, candidate, *problem)
@@ -102,6 +105,16 @@ def _groups(candidate: _Candidate) -> tuple[str, str] | None:
     )
 
 
+def _node_cache(candidate: _Candidate) -> tuple[str, str] | None:
+    if candidate.has_node_cache or not node_cache.wanted(candidate.spec):
+        return None
+    return (
+        Reason.NODE_CACHE_OFF,
+        "cache.nodeLocal keeps models in a folder of the nodes, and none is set: have the administrator set "
+        "nodeCache.path in LMForge's chart (e.g. /var/lib/lmforge/models), or write cache.claim",
+    )
+
+
 def _unfinished(candidate: _Candidate) -> tuple[str, str] | None:
     waits = candidate.found.waiting_for
     return (Reason.INPUTS_NOT_READY, f"waits for {waits}") if waits else None
@@ -119,7 +132,7 @@ def _inspection(candidate: _Candidate) -> tuple[str, str] | None:
     if candidate.problem:
         return (Reason.UNREADABLE, f"the model can't be loaded: {candidate.problem}")
     uri, cache = candidate.spec.model.uri, candidate.spec.cache
-    done = f"brought to claim {cache.claim}" if cache else "looked at"
+    done = f"brought to claim {cache.claim}" if cache and cache.claim else "looked at"
     if look.holdup:
         return (Reason.INSPECTING, f"the files of {uri} can't be {done}: {look.holdup}")
     return (Reason.INSPECTING, f"the files of {uri} are being {done}")
@@ -208,6 +221,7 @@ def _on_each(spec: InferenceServiceSpec) -> str:
 
 _CHECKS: tuple[Callable[[_Candidate], tuple[str, str] | None], ...] = (
     _groups,
+    _node_cache,
     _unfinished,
     _claim,
     _inspection,

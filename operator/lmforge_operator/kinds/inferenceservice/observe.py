@@ -11,7 +11,7 @@ from lmforge_operator.kinds.inferenceservice.model import find_model
 from lmforge_operator.labels import REVISION, ROLE, Role
 from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods.state import read_pod
-from lmforge_operator.serving import inspection
+from lmforge_operator.serving import inspection, node_cache
 from lmforge_operator.serving.adapters.book import Wanted
 from lmforge_operator.serving.adapters.wanted import claims as adapter_claims
 from lmforge_operator.serving.adapters.wanted import find_adapters
@@ -79,7 +79,15 @@ def observe(
     replicas, followers = read_replicas(children.pods), read_replicas(children.pods, Role.FOLLOWER)
     look = inspection.read(owner.inspection(inspection.place(spec)), jobs=children.jobs, made=children.pods)
     has_groups = children.groups is not None
-    model = find_model(spec, status.model, lookup, has_claim, look, has_groups=has_groups)
+    model = find_model(
+        spec,
+        status.model,
+        lookup,
+        has_claim,
+        look,
+        has_groups=has_groups,
+        has_node_cache=bool(settings.node_cache.path),
+    )
     adapters = find_adapters(spec, status.adapters, lookup, has_claim)
     claims = adapter_claims(spec, adapters, has_claim, settings.store, model_uri=model.uri)
     wants_gateway = gateway.wanted(spec) is not None
@@ -144,6 +152,7 @@ def _revision(
         spec.template.image or ENGINES[spec.engine].image(settings.images, spec),
         *([spec.lora.wire(), claims] if spec.lora else []),
         *([spec.nodes] if spec.nodes > 1 else []),
+        *([settings.node_cache.path] if node_cache.wanted(spec) else []),
     )
 
 
