@@ -138,6 +138,18 @@ class FailedRevision(StatusModel):
     time: str = Field("", description="When it was given up (RFC 3339).")
 
 
+class GroupEnds(StatusModel):
+    """How often replicas of several pods have ended before they were ready: their pods are made anew each time."""
+
+    revision: str = Field(description="Name of their revision.")
+    count: int = Field(0, description="How often.")
+    pod: str = Field("", description="The pod that ended first, the last time.")
+    exit_code: int = Field(0, description="Its exit code.")
+    exit_reason: str = Field("", description="Kubernetes' word for it, e.g. OOMKilled.")
+    words: str = Field("", description="Its last words.")
+    lives: list[str] = Field([], description="UIDs of the replicas' first pods that are there and counted.")
+
+
 class TrafficShare(StatusModel):
     """Where requests go."""
 
@@ -192,6 +204,9 @@ class InferenceServiceStatus(StatusModel):
     current_revision: str = Field("", description="Revision that serves: the last one that got ready.")
     update_revision: str = Field("", description="Revision that the spec asks for.")
     failed_revision: FailedRevision | None = Field(None, description="Revision that was rolled back.")
+    group_ends: list[GroupEnds] = Field(
+        [], description="Ends of replicas of several pods.", json_schema_extra=keyed_by("revision")
+    )
     traffic: list[TrafficShare] = Field(
         [], description="Where requests go, with rollout.canary. Without it ready replicas of all revisions share them."
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from lmforge_api.inferenceservice import GroupEnds
 from lmforge_operator.labels import ADAPTERS, REVISION, ROLE, TEMPLATE_HASH, Role
 from lmforge_operator.manifests import ReadManifest
 from lmforge_operator.pods.state import PodState, fetched_at, fetcher_of, first_container, read_pod, timestamp
@@ -17,6 +18,7 @@ class ReplicaSeen(PodState):
 
     revision: str
     created_at: datetime
+    uid: str = ""
     fetches: bool = False
     """Its model is being brought to its node first, or can't be."""
     fetched_at: datetime | None = None
@@ -26,6 +28,8 @@ class ReplicaSeen(PodState):
     last_exit_code: int | None = None
     last_exit_reason: str = ""
     last_words: str = ""
+    ended_at: datetime | None = None
+    """When its container ended, for the last time before it was started anew."""
 
     @property
     def over(self) -> bool:
@@ -64,6 +68,8 @@ class RevisionSeen:
     uid: str = ""
     nodes: int = 1
     """Pods of each replica. Several make it a LeaderWorkerSet."""
+    ends: GroupEnds | None = None
+    """Of replicas of several pods, as long as not all are ready."""
 
     @property
     def ready(self) -> int:
@@ -135,10 +141,12 @@ def _front(manifest: ReadManifest) -> FrontSeen:
 def _replica(manifest: ReadManifest) -> ReplicaSeen:
     meta, container = manifest["metadata"], first_container(manifest)
     ended = (container.get("lastState") or {}).get("terminated") or {}
+    when = (ended or (container.get("state") or {}).get("terminated") or {}).get("finishedAt")
     return ReplicaSeen(
         **vars(read_pod(manifest)),
         revision=meta["labels"].get(REVISION, ""),
         created_at=timestamp(meta["creationTimestamp"]),
+        uid=meta.get("uid", ""),
         fetches=bool(fetcher_of(manifest)) and fetched_at(manifest) is None,
         fetched_at=fetched_at(manifest),
         takes_adapters=ADAPTERS in meta["labels"],
@@ -147,6 +155,7 @@ def _replica(manifest: ReadManifest) -> ReplicaSeen:
         last_exit_code=ended.get("exitCode"),
         last_exit_reason=ended.get("reason", ""),
         last_words=ended.get("message", ""),
+        ended_at=timestamp(when) if when else None,
     )
 
 

@@ -64,6 +64,7 @@ def status_of(
         current_revision=share.current if _served(serving, share.current) else "",
         update_revision=serving.update,
         failed_revision=failed,
+        group_ends=[each.ends for each in serving.revisions.values() if each.ends],
         traffic=list(traffic),
         canary=canary,
         model=_model(serving),

@@ -1,14 +1,14 @@
 """What keeps a revision's replicas from getting ready: an ordered chain of checks; the first finding is what the user
 reads. And whether it is bad enough to give the revision up."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods import holdups
 from lmforge_operator.pods.holdups import Finding, one_line
+from lmforge_operator.serving.last_words import telling
 from lmforge_operator.serving.observed import ReplicaSeen, RevisionSeen
 from lmforge_operator.words import counted
 
@@ -18,10 +18,8 @@ SETTLING = 5.0
 CRASHES = 3
 """Restarts after which a replica that was never ready won't get better by another one."""
 
-_RAISED = re.compile(r"^\s*[\w.]*(Error|Exception|Interrupt)\b.*")
-_POINTS_BACK = re.compile("root cause|background process")
-"""What vLLM's processes say about the end of another one."""
 _KILLED = 137
+_OUT_OF_MEMORY = "OOMKilled"
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,11 @@ def first_finding(struggle: Struggle) -> Finding | None:
 
 def given_up(struggle: Struggle) -> Finding | None:
     """Why the revision should be rolled back: a replica overran the deadline, or ends again and again."""
+    ends = struggle.revision.ends
     crashed = [pod for pod in struggle.loading if pod.restarts >= CRASHES and not pod.fetches]
+    again = crashed or (ends is not None and ends.count >= CRASHES)
     late = [pod for pod in struggle.loading if struggle.age(pod) > struggle.deadline]
-    if not (crashed or late or (_fruitless(struggle) and _revision_age(struggle) > struggle.deadline)):
+    if not (again or late or (_fruitless(struggle) and _revision_age(struggle) > struggle.deadline)):
         return None
     found = first_finding(struggle)
     return found if found and found.stuck else _late(struggle)
@@ -66,7 +66,9 @@ def given_up(struggle: Struggle) -> Finding | None:
 def _fruitless(struggle: Struggle) -> bool:
     """Whether the pods that are there can't tell since when: there are none, or they are made anew at each failure."""
     revision = struggle.revision
-    return not revision.ready if revision.nodes > 1 else bool(revision.refused and not revision.pods)
+    if revision.nodes == 1:
+        return bool(revision.refused and not revision.pods)
+    return not revision.ready and not any(pod.fetches and pod.started for pod in struggle.loading)
 
 
 def cannot_grow(struggle: Struggle) -> Finding | None:
@@ -120,21 +122,23 @@ def _fetch(struggle: Struggle) -> Finding | None:
 
 
 def _memory(struggle: Struggle) -> Finding | None:
-    pod = next((pod for pod in struggle.loading if "OOMKilled" in (pod.exit_reason, pod.last_exit_reason)), None)
-    if pod is None:
+    end = next((end for end in _ends(struggle) if end.out_of_memory), None)
+    if end is None:
         return None
     return Finding(
         Reason.OUT_OF_MEMORY,
-        f"pod {pod.name} used more memory than its limit and was killed (OOMKilled, exit code {_code(pod)}, "
-        f"{_times(pod)}): raise resources.memory, or lower engineArgs.kvCache or maxModelLen",
+        f"pod {end.pod} used more memory than its limit and was killed (OOMKilled, exit code {end.code}, "
+        f"{end.times}): raise resources.memory, or lower engineArgs.kvCache or maxModelLen",
     )
 
 
 def _crash(struggle: Struggle) -> Finding | None:
-    pod = next((pod for pod in struggle.loading if _code(pod) is not None), None)
-    if pod is None:
+    end = next(_ends(struggle), None)
+    if end is None:
         return None
-    return Finding(Reason.CRASHING, f"pod {pod.name} ends with exit code {_code(pod)} ({_times(pod)}){_said(pod)}")
+    said = end.words or ("it was killed from outside" if end.code == _KILLED else "")
+    told = f"pod {end.pod} ends with exit code {end.code} ({end.times})"
+    return Finding(Reason.CRASHING, f"{told}: {said}" if said else told)
 
 
 def _unschedulable(struggle: Struggle) -> Finding | None:
@@ -189,20 +193,33 @@ def _revision_age(struggle: Struggle) -> float:
     return (struggle.now - struggle.revision.created_at).total_seconds()
 
 
+@dataclass(frozen=True)
+class _End:
+    """An engine that ended before it was ready."""
+
+    pod: str
+    code: int
+    times: str
+    words: str
+    out_of_memory: bool
+
+
+def _ends(struggle: Struggle) -> Iterator[_End]:
+    ends = struggle.revision.ends
+    if ends:
+        times = f"{counted(ends.count, 'time')}, all pods of its replica are made anew each time"
+        yield _End(ends.pod, ends.exit_code, times, ends.words, ends.exit_reason == _OUT_OF_MEMORY)
+        return
+    for pod in struggle.loading:
+        code = _code(pod)
+        if code is not None and not pod.fetches:
+            out_of_memory = _OUT_OF_MEMORY in (pod.exit_reason, pod.last_exit_reason)
+            yield _End(pod.name, code, _times(pod), telling(pod.words or pod.last_words), out_of_memory)
+
+
 def _code(pod: ReplicaSeen) -> int | None:
     return pod.exit_code if pod.exit_code is not None else pod.last_exit_code
 
 
 def _times(pod: ReplicaSeen) -> str:
     return counted(pod.restarts + (pod.exit_code is not None), "time")
-
-
-def _said(pod: ReplicaSeen) -> str:
-    """The error at the end of its log; rather the cause than who was ended by it."""
-    lines = [line for line in (pod.words or pod.last_words).splitlines() if line.strip()]
-    raised = [line for line in lines if _RAISED.match(line)]
-    causes = [line for line in raised if not _POINTS_BACK.search(line)]
-    telling = (causes or raised or lines)[-1:]
-    if telling:
-        return f": {one_line(telling[0])}"
-    return ": it was killed from outside" if _code(pod) == _KILLED else ""

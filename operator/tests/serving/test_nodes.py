@@ -5,18 +5,23 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from manifest_builders import ARTIFACT, SHAPE, desired, found
-from serving_builders import NEW, at, loading, pod, revision, spec
+from serving_builders import NEW, at, loading, pod, revision, serving, spec
+from serving_builders import desired as desired_status
 
+from lmforge_api.inferenceservice import GroupEnds, InferenceServiceStatus
 from lmforge_operator import labels
 from lmforge_operator.kinds.inferenceservice.observe import Children, observe
 from lmforge_operator.kube import projections
 from lmforge_operator.manifests import Manifest
+from lmforge_operator.serving.decide import decide
 from lmforge_operator.serving.engines.engine import UNNOTICED_SECONDS, Task
 from lmforge_operator.serving.engines.openai import outlive
+from lmforge_operator.serving.group_ends import with_ends
 from lmforge_operator.serving.memory import Memory
 from lmforge_operator.serving.trouble import Struggle, first_finding, given_up
 from lmforge_operator.settings import Settings
@@ -183,6 +188,85 @@ def test_a_revision_whose_groups_are_made_anew_at_each_failure_is_given_up_by_it
 ) -> None:
     found = given_up(seen)
     assert (found.reason if found else None) == reason
+
+
+def life(uid: str, *, group: int = 0, follower: dict[str, Any] | None = None, **leader: Any) -> tuple[Any, Any]:
+    """A group's leader and its follower, on their way, with these changes."""
+    first = loading(name=f"{NEW}-{group}", uid=uid, **leader)
+    return first, loading(name=f"{NEW}-{group}-1", uid=f"{uid}-1", **(follower or {}))
+
+
+def ended(words: str, *, second: float = 90, code: int = 1, **changes: Any) -> dict[str, Any]:
+    """A container that has been started anew, which is why its pod is on its way out."""
+    last = {"last_words": words, "last_exit_code": code, "ended_at": at(second)}
+    return {"restarts": 1, "deleting": True, **last, **changes}
+
+
+def after(*lives: Any, replicas: int = 1) -> Any:
+    """The revision as it is seen after it was seen with each of these, one after the other."""
+    former: list[GroupEnds] = []
+    for leader, follower in lives:
+        seen = with_ends(revision(NEW, leader, nodes=2, followers=(follower,), replicas=replicas), former)
+        former = [seen.ends] if seen.ends else []
+    return seen
+
+
+NO_DEVICE = ended("Traceback\nValueError: no such device")
+LIVES = [life(f"u{number}", follower=NO_DEVICE) for number in range(3)]
+
+
+def test_who_ended_why_and_how_often_outlives_the_pods() -> None:
+    seen = after(*LIVES, life("u3"))
+    found = first_finding(Struggle(seen, at(100), 900))
+    assert found is not None
+    assert (found.reason, found.message) == (
+        "CrashLoop",
+        f"pod {NEW}-0-1 ends with exit code 1 (3 times, all pods of its replica are made anew each time): "
+        "ValueError: no such device",
+    )
+
+
+COUNTS = {
+    "each life counts once, however often it is looked at": (after(LIVES[0], LIVES[0], LIVES[0]), 1),
+    "a pod that only was deleted doesn't count": (after(life("u", deleting=True, exit_code=143)), 0),
+    "two pods of a life are one end": (after(life("u", follower=NO_DEVICE, **ended("lost"))), 1),
+    "what ended and isn't started anew yet": (after(life("u", exit_code=1, words="x")), 1),
+    "ready again": (after(*LIVES, (pod(name=f"{NEW}-0", uid="u3"), pod(name=f"{NEW}-0-1"))), 0),
+    "not wanted any more": (with_ends(replace(after(*LIVES), replicas=0, ends=None), [after(*LIVES).ends]), 0),
+}
+
+
+@pytest.mark.parametrize(("seen", "count"), COUNTS.values(), ids=COUNTS)
+def test_a_replicas_ends_are_counted_until_it_is_ready(seen: Any, count: int) -> None:
+    assert (seen.ends.count if seen.ends else 0) == count
+
+
+def test_the_pod_that_ended_first_is_the_one_to_tell() -> None:
+    cause, effect = ended("ValueError: cause", second=90), ended("ConnectionError: effect", second=95)
+    assert after(life("u", follower=cause, **effect)).ends.words == "ValueError: cause"
+    assert after(life("u", follower=effect, **cause)).ends.words == "ValueError: cause"
+
+
+def test_a_replica_that_is_killed_for_its_memory_is_told_what_helps() -> None:
+    found = first_finding(Struggle(after(life("u", **ended("", code=137, last_exit_reason="OOMKilled"))), at(100), 900))
+    assert found is not None
+    assert found.reason == "OutOfMemory"
+    assert "exit code 137, 1 time, all pods" in found.message
+
+
+def test_a_revision_whose_groups_end_again_and_again_is_given_up_before_its_deadline() -> None:
+    given = [given_up(Struggle(after(*LIVES[:count]), at(100), 900)) for count in (1, 2, 3)]
+    assert [found.reason if found else None for found in given] == [None, None, "CrashLoop"]
+
+
+def test_status_keeps_the_ends_and_the_next_look_goes_on_from_there() -> None:
+    decision = decide(serving(after(*LIVES[:2])))
+    kept = InferenceServiceStatus.model_validate(decision.status.wire()).group_ends
+    (leader, follower), former = LIVES[2], revision("helpdesk-old", pod("helpdesk-old"))
+    seen = with_ends(revision(NEW, leader, nodes=2, followers=(follower,), replicas=1), kept)
+    rolled = decide(serving(former, seen, status=desired_status(1, current_revision="helpdesk-old"))).status
+    assert rolled.failed_revision is not None
+    assert "(3 times, all pods of its replica are made anew each time)" in rolled.message
 
 
 def test_each_node_holds_its_part_of_weights_and_cache() -> None:

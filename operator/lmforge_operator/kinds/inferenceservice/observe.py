@@ -18,6 +18,7 @@ from lmforge_operator.serving.adapters.wanted import find_adapters
 from lmforge_operator.serving.autoscaler import Held
 from lmforge_operator.serving.engines import ENGINES
 from lmforge_operator.serving.front import gateway
+from lmforge_operator.serving.group_ends import with_ends
 from lmforge_operator.serving.memory import Memory
 from lmforge_operator.serving.names import Owner
 from lmforge_operator.serving.observed import read_front, read_replicas, read_revisions, read_routers
@@ -102,7 +103,12 @@ def observe(
         url=owner.url,
         selector=owner.engine_selector,
         update="" if model.waiting_for else _revision(owner, spec, model, claims, settings),
-        revisions=read_revisions((*children.deployments, *(children.groups or ())), replicas, followers),
+        revisions={
+            name: with_ends(seen, status.group_ends)
+            for name, seen in read_revisions(
+                (*children.deployments, *(children.groups or ())), replicas, followers
+            ).items()
+        },
         draining=sum(pod.drains for pod in replicas),
         router=_part(children, Role.ROUTER, wanted=not spec.stopped),
         shared_router=read_front(children.deployments, Role.ROUTER),
