@@ -55,7 +55,7 @@ FINDINGS = {
     ),
     "a crash that other processes point back to": (
         struggle(loading(exit_code=1, words=VLLM)),
-        "CrashLoop", f"pod {NEW}-0 ends with exit code 1 (1 time): ValueError: {CACHE}",
+        "CrashLoop", f"pod {NEW}-0 ends with exit code 1 (1 time): {CACHE}",
     ),
     "a crash of which only the pointer is left": (
         struggle(loading(exit_code=1, words=POINTER)),
