@@ -171,7 +171,9 @@ class CanaryStatus(StatusModel):
     percent: int = Field(0, description="Percent of the requests that go to it.")
     step_started_at: str = Field("", description="Since when (RFC 3339).")
     requests: int = Field(0, description="Requests that it has answered in this step.")
-    error_rate: str = Field("", description="Of these, e.g. 0.5%.")
+    streamed: int = Field(0, description="Of these, streamed ones: only they have a first token.")
+    current_streamed: int = Field(0, description="The same of the current revision.")
+    error_rate: str = Field("", description="Of its requests, e.g. 0.5%.")
     time_to_first_token: str = Field("", description="Mean of its streamed answers, e.g. 84ms.")
     current_time_to_first_token: str = Field("", description="The same of the current revision.")
 

@@ -187,7 +187,10 @@ class CanaryGates(ApiModel):
     """What the new revision has to show at each step. Counted anew from the beginning of each."""
 
     min_requests: int = Field(
-        100, ge=0, le=1_000_000, description="A step is passed only after so many requests to the new revision."
+        100,
+        ge=0,
+        le=1_000_000,
+        description="A step is passed only after so many requests to the new revision; with maxTtftMs or maxTtftPercent, after so many streamed answers.",
     )
     max_error_percent: float = Field(
         1, ge=0, le=100, description="Percent of them that may be answered by 5xx, or not to the end."

@@ -127,7 +127,7 @@ def _measuring(look: Look) -> Trial:
     if failure:
         said = f"at {look.before.percent}% of the traffic, {failure}"
         return Trial(_measured(look, always=True), 0, look.wanted, failure=said)
-    if not has_seen_enough(gates, look.of_update) or look.lasted < timedelta(seconds=_seconds(look)):
+    if not has_seen_enough(gates, look.of_update, look.of_current) or look.lasted < timedelta(seconds=_seconds(look)):
         return Trial(measured, replicas_for(look.before.percent, look.wanted), look.wanted)
     step = next_step(look.canary, look.before.percent)
     return _rise(look, step, measured) if step else _shifting(_shifted(look, measured))
@@ -173,6 +173,8 @@ def _measured(look: Look, *, always: bool = False) -> CanaryStatus:
     canary, current = look.of_update, look.of_current
     shown = {
         "requests": canary.requests,
+        "streamed": canary.first_tokens,
+        "current_streamed": current.first_tokens,
         "error_rate": f"{canary.error_percent:.1f}%" if canary.requests else "",
         "time_to_first_token": _milliseconds(canary),
         "current_time_to_first_token": _milliseconds(current),

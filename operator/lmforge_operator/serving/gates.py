@@ -2,7 +2,8 @@
 
 A gate fails as soon as nothing that may still come could save it. Requests that are missing for `minRequests` are taken
 for good ones: so one error among the first few rolls nothing back that a hundred would allow, and a revision that only
-errs doesn't get all hundred. The comparison with the current revision waits for all of them.
+errs doesn't get all hundred. The comparison with the current revision waits for all of them. For the gates on the first
+token only streamed answers count, and the step lasts until there are `minRequests` of those.
 """
 
 from collections.abc import Iterable
@@ -47,8 +48,16 @@ def failed_gate(gates: CanaryGates, canary: Counts, current: Counts) -> str:
     return _errors(gates, canary) or _first_token(gates, canary) or _against_current(gates, canary, current)
 
 
-def has_seen_enough(gates: CanaryGates, canary: Counts) -> bool:
-    return canary.requests >= gates.min_requests
+def has_seen_enough(gates: CanaryGates, canary: Counts, current: Counts) -> bool:
+    """Whether all gates can be judged: those on the first token by streamed answers, for others have none."""
+    if needs_streams(gates) and canary.first_tokens < gates.min_requests:
+        return False
+    compares = gates.max_ttft_percent is not None and gates.min_requests > 0
+    return canary.requests >= gates.min_requests and not (compares and not current.first_tokens)
+
+
+def needs_streams(gates: CanaryGates) -> bool:
+    return gates.max_ttft_ms is not None or gates.max_ttft_percent is not None
 
 
 def _errors(gates: CanaryGates, canary: Counts) -> str:
@@ -63,15 +72,14 @@ def _first_token(gates: CanaryGates, canary: Counts) -> str:
     mean, limit = canary.first_token_ms, gates.max_ttft_ms
     if mean is None or limit is None:
         return ""
-    counted = canary.first_tokens if has_seen_enough(gates, canary) else max(canary.first_tokens, gates.min_requests)
-    if 1000 * canary.first_token_seconds <= limit * counted:
+    if 1000 * canary.first_token_seconds <= limit * max(canary.first_tokens, gates.min_requests):
         return ""
     return f"the first token takes {mean:.0f}ms (mean of {canary.first_tokens}), and gates.maxTtftMs is {limit}"
 
 
 def _against_current(gates: CanaryGates, canary: Counts, current: Counts) -> str:
     mean, other, limit = canary.first_token_ms, current.first_token_ms, gates.max_ttft_percent
-    if mean is None or other is None or limit is None or not has_seen_enough(gates, canary):
+    if mean is None or other is None or limit is None or canary.first_tokens < gates.min_requests:
         return ""
     if 100 * mean <= limit * other:
         return ""

@@ -15,12 +15,13 @@ from lmforge_api.inferenceservice import (
     TrafficShare,
 )
 from lmforge_api.inferenceservice_adapters import AdapterStatus
-from lmforge_api.inferenceservice_parts import Canary
+from lmforge_api.inferenceservice_parts import Canary, CanaryGates
 from lmforge_operator.labels import Reason
 from lmforge_operator.pods.holdups import Finding, container_config, image_pull, sentence, unschedulable
 from lmforge_operator.serving import trouble
 from lmforge_operator.serving.adapters.words import statuses
 from lmforge_operator.serving.conditions import conditions_of
+from lmforge_operator.serving.gates import needs_streams
 from lmforge_operator.serving.load import Load
 from lmforge_operator.serving.rollout import Plan
 from lmforge_operator.serving.service import Part, Serving
@@ -181,9 +182,26 @@ def canary_words(status: CanaryStatus, canary: Canary | None) -> str:
     if status.time_to_first_token:
         other = status.current_time_to_first_token
         measured.append(f"first token {status.time_to_first_token}" + (f" against {other}" if other else ""))
-    elif gates.max_ttft_ms is not None or gates.max_ttft_percent is not None:
-        measured.append("none of them streamed, which is what gates on the first token judge")
-    return f"{told}, {', '.join(measured)}."
+    return f"{told}, {', '.join(measured)}.{_streams_missing(status, canary.gates)}"
+
+
+def _streams_missing(status: CanaryStatus, gates: CanaryGates) -> str:
+    """Why a step lasts though there were requests enough, and what to do."""
+    needed = gates.min_requests
+    if not needs_streams(gates) or status.requests < needed or not needed:
+        return ""
+    remedy = "Stream some requests, lower gates.minRequests, or leave that gate out."
+    if status.streamed < needed:
+        return (
+            f" The step lasts until {needed} answers were streamed, {status.streamed} were: others have no first "
+            f"token, which a gate is on. {remedy}"
+        )
+    if gates.max_ttft_percent is not None and not status.current_streamed:
+        return (
+            " The step lasts until the current revision has streamed an answer, for gates.maxTtftPercent to compare "
+            f"with. {remedy}"
+        )
+    return ""
 
 
 def _progress(serving: Serving) -> str:

@@ -8,6 +8,7 @@ from serving_builders import NEW, OLD, at, desired, loading, revision
 
 from lmforge_operator.serving.decide import decide
 from lmforge_operator.serving.events import between
+from lmforge_operator.serving.gates import Counts
 from lmforge_operator.serving.service import Serving
 
 TABLE = {
@@ -119,14 +120,34 @@ def test_it_says_how_far_it_is() -> None:
         "(it goes on at gates.minRequests: lower that where few come), error rate 0.0%, "
         "first token 84ms against 80ms."
     )
-    unstreamed = on_trial(
-        ready(OLD, 1), ready(NEW, 1), canary=measuring(10), counts={NEW: replace(counts(30), first_tokens=0)}
-    )
-    assert decide(unstreamed).status.message.endswith(
-        "none of them streamed, which is what gates on the first token judge."
-    )
     shifts = decide(on_trial(ready(OLD, 1), ready(NEW, 1), canary=measuring(50), counts=GOOD)).status
     assert shifts.message == f"Canary: 100% of requests go to revision {NEW}; its gates have held, and it takes over."
+
+
+STREAMS = {
+    "too few streamed answers": (
+        counts(50, streams=3), counts(99),
+        " The step lasts until 20 answers were streamed, 3 were: others have no first token, which a gate is on. "
+        "Stream some requests, lower gates.minRequests, or leave that gate out.",
+    ),
+    "nothing to compare with": (
+        counts(50), counts(99, streams=0),
+        " The step lasts until the current revision has streamed an answer, for gates.maxTtftPercent to compare with. "
+        "Stream some requests, lower gates.minRequests, or leave that gate out.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("canary", "current", "said"), STREAMS.values(), ids=STREAMS)
+def test_a_gate_on_the_first_token_waits_for_streamed_answers_and_says_so(
+    canary: Counts, current: Counts, said: str
+) -> None:
+    long_ago = measuring(10)
+    seen = on_trial(ready(OLD, 1), ready(NEW, 1), canary=long_ago, counts={NEW: canary, OLD: current}, now=10_000)
+    told = decide(seen).status
+    assert told.canary is not None
+    assert told.canary.percent == 10
+    assert told.message.endswith(said)
 
 
 def test_it_tells_its_numbers_only_when_it_is_time() -> None:

@@ -6,7 +6,7 @@ from serving_builders import NEW
 
 from lmforge_api.gateway_run import RevisionCounts
 from lmforge_api.inferenceservice_parts import CanaryGates
-from lmforge_operator.serving.gates import Counts, failed_gate, total
+from lmforge_operator.serving.gates import Counts, failed_gate, has_seen_enough, total
 
 FAILED = {
     "nothing yet": (Counts(), Counts(), ""),
@@ -46,3 +46,9 @@ def test_a_gate_fails_as_soon_as_nothing_can_save_it(canary: Counts, current: Co
 def test_what_several_gateways_saw_is_added_up() -> None:
     seen = [RevisionCounts(revision=NEW, requests=n, errors=1, first_tokens=2, first_token_seconds=0.5) for n in (3, 4)]
     assert total(seen) == Counts(7, 2, 4, 1.0)
+
+
+def test_without_a_gate_on_the_first_token_nobody_has_to_stream() -> None:
+    gates = CanaryGates.model_validate({"minRequests": 20})
+    assert has_seen_enough(gates, counts(20, streams=0), Counts())
+    assert not has_seen_enough(gates, counts(19), Counts())

@@ -1,6 +1,5 @@
 """A canary over time: laws for any life of a service."""
 
-from dataclasses import replace
 from typing import Any
 
 from canary_builders import STEPS, on_trial, split
@@ -44,10 +43,10 @@ class Life:
         if comes and self.ready[NEW] < self.replicas.get(NEW, 0):
             self.ready[NEW] += 1
         if self._split().get(NEW):
-            before = self.counts[NEW]
-            self.counts[NEW] = replace(
-                before, requests=before.requests + requests, errors=before.errors + min(errors, requests)
-            )
+            for name, failed in ((NEW, min(errors, requests)), (OLD, 0)):
+                before = self.counts[name]
+                now = Counts(before.requests + requests, before.errors + failed, before.first_tokens + requests)
+                self.counts[name] = now
 
     def _seen(self, name: str, replicas: int) -> RevisionSeen:
         pods = [pod(name, n, now=self.seconds) for n in range(self.ready[name])]

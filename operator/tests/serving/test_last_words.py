@@ -8,8 +8,8 @@ from lmforge_operator.serving.last_words import telling
 
 LOGS = Path(__file__).parent / "vllm_last_words"
 BEGINNINGS = {
-    "no_memory": "Available memory on node 0 (13.17/23.54 GiB) on kv cache allocation is less than requested memory for "
-    "kv (1000.0 GiB). Decrease ",
+    "no_memory": "Available memory on node 0 (13.17/23.54 GiB) on kv cache allocation is less than requested memory "
+    "for kv (1000.0 GiB). Decrease ",
     "small_cache": "ValueError: To serve at least one request with the model's max seq len (2048), (0.04 GiB KV cache "
     "is needed, which is larger than the available KV cache memory (0.01 GiB). ",
     "long_context": "Value error, User-specified max_model_len (999999) is greater than the derived max_model_len ",
