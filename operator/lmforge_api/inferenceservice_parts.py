@@ -30,7 +30,7 @@ class ServedModel(ApiModel):
     )
     uri: Uri | None = Field(
         None,
-        description="Serve this Hugging Face directory (config.json, safetensors, tokenizer): pvc://claim/path, hf://organisation/name@revision, or file:///path inside the image. Engine llamacpp serves a GGUF file: pvc://claim/path.gguf. Engine onnxruntime serves a directory of onnxruntime-genai (genai_config.json).",
+        description="Serve this Hugging Face directory (config.json, safetensors, tokenizer): pvc://claim/path, hf://organisation/name@revision, or file:///path inside the image. Engine llamacpp serves a GGUF file: pvc://claim/path.gguf. Engine onnxruntime serves a directory of onnxruntime-genai (genai_config.json). Files under a uri count as unchanging: put another model under another uri, then it is rolled out, and rolled back where it fails.",
     )
 
 
