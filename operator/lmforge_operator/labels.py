@@ -83,6 +83,7 @@ class Reason:
     RESTART_LIMIT: Final = "RestartLimitReached"
     SAME_FAILURE: Final = "SameFailureAgain"
     INPUTS_NOT_READY: Final = "InputsNotReady"
+    CIRCULAR_INPUTS: Final = "CircularInputs"
     IMAGE_PULL_FAILED: Final = "ImagePullFailed"
     CONFIG_ERROR: Final = "ContainerConfigError"
     STARTING: Final = "Starting"

@@ -80,7 +80,7 @@ def _next(run: Run, status: RunStatus) -> Decision:
         return _failed(run, status, Reason.DEADLINE_EXCEEDED, f"activeDeadlineSeconds ({limit}) is over.")
     if not run.inputs.ready:
         message = f"Waits for {run.inputs.waiting_for}."
-        waits = _phase(run, status, "Pending", Reason.INPUTS_NOT_READY, message)
+        waits = _phase(run, status, "Pending", run.inputs.reason, message)
         return Decision(waits, look_again=HEARTBEAT, delete_jobs=_ended_jobs(run, waits))
     left = _delay_left(run, status)
     if left > 0:

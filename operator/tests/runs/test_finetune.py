@@ -146,6 +146,56 @@ def test_a_model_that_is_no_whole_model_yet_is_waited_for(tone: Manifest, messag
     assert (decision.status.phase, decision.status.message) == ("Pending", message)
 
 
+def waiting_for(kind: str, name: str, **status: Any) -> Manifest:
+    """Another object, which goes on from this one."""
+    return {"spec": {"model": {"from": {"kind": kind, "name": name}}}, "status": status}
+
+
+CIRCLES: dict[str, tuple[dict[tuple[str, str], Manifest], str]] = {
+    "two": (
+        {("FineTune", "tone"): waiting_for("FineTune", "chat")},
+        "FineTune tone: it waits for FineTune chat in turn, so that chat and tone can never start: ",
+    ),
+    "three, one of them of another kind": (
+        {
+            ("FineTune", "tone"): waiting_for("TrainingJob", "base", phase="Pending"),
+            ("TrainingJob", "base"): waiting_for("FineTune", "chat", phase="Suspended"),
+        },
+        "FineTune tone: it waits for TrainingJob base, which waits for FineTune chat in turn, "
+        "so that chat, tone and base can never start: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("others", "says"), CIRCLES.values(), ids=CIRCLES.keys())
+def test_objects_that_wait_for_each_other_are_told_so(others: dict[tuple[str, str], Manifest], says: str) -> None:
+    teacher = {"from": {"kind": "FineTune", "name": "tone"}}
+    status = advance(tuning(others=others, method="distill", distill={"teacher": teacher}).run).status
+    remedy = "delete one of them, and create it anew from something else."
+    assert (status.phase, status.reason, status.message) == ("Pending", "CircularInputs", f"Waits for {says}{remedy}")
+
+
+NO_CIRCLES: dict[str, dict[tuple[str, str], Manifest]] = {
+    "one that waits for a circle": {
+        ("FineTune", "tone"): waiting_for("FineTune", "voice"),
+        ("FineTune", "voice"): waiting_for("FineTune", "tone"),
+    },
+    "one that is at work on what this one has made before": {
+        ("FineTune", "tone"): waiting_for("FineTune", "chat", phase="Running"),
+    },
+    "one that is queued, its inputs there": {
+        ("FineTune", "tone"): waiting_for("FineTune", "chat", phase="Pending", attempts=[{"outcome": "Running"}]),
+    },
+}
+
+
+@pytest.mark.parametrize("others", NO_CIRCLES.values(), ids=NO_CIRCLES.keys())
+def test_who_waits_for_one_that_can_start_is_in_no_circle(others: dict[tuple[str, str], Manifest]) -> None:
+    model = {"from": {"kind": "FineTune", "name": "tone"}}
+    status = advance(tuning(others=others, model=model).run).status
+    assert (status.phase, status.reason) == ("Pending", "InputsNotReady")
+
+
 def test_status_keeps_what_its_inputs_were_made_from_when_these_are_gone() -> None:
     started = advance(tuning(**FROM_BASE).run).status
     assert [each.by for each in started.lineage] == ["TrainingJob/base"]

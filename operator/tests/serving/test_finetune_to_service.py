@@ -116,3 +116,30 @@ async def test_a_merged_finetune_is_served_by_reference_and_an_unmerged_one_says
     await player.change("whole", model={"from": {"kind": "FineTune", "name": "unmerged"}})
     told = await player.until("whole", phase="Updating", reason="InputsNotReady")
     assert "FineTune unmerged: it has left an adapter and no whole model: serve the model" in told["message"]
+
+
+async def test_two_finetunes_that_name_each_other_both_say_so_until_one_is_made_anew(player: ClusterPlayer) -> None:
+    def after(other: str) -> Manifest:
+        return {"model": {"from": {"kind": "FineTune", "name": other}}}
+
+    async def message(name: str, reason: str) -> str:
+        async def told() -> str | None:
+            status = ((await player.kube.get(FINE_TUNES, player.namespace, name)) or {}).get("status") or {}
+            return status["message"] if status.get("reason") == reason else None
+
+        reply: str = await eventually(told, seconds=30)
+        return reply
+
+    await player.kube.create(FINE_TUNES, fine_tune(player.namespace, "egg", **after("hen")))
+    assert "FineTune hen: it does not exist" in await message("egg", "InputsNotReady")
+    await player.kube.create(FINE_TUNES, fine_tune(player.namespace, "hen", **after("egg")))
+    assert await message("hen", "CircularInputs") == (
+        "Waits for FineTune egg: it waits for FineTune hen in turn, so that hen and egg can never start: "
+        "delete one of them, and create it anew from something else."
+    )
+    assert "egg and hen can never start" in await message("egg", "CircularInputs")
+    await player.kube.delete(FINE_TUNES, player.namespace, "egg")
+    assert "FineTune egg: it does not exist" in await message("hen", "InputsNotReady")
+    await begin(player, "egg")
+    await player.finish("egg-ft-1", last_words(MERGED))
+    await status_of(player, "hen", "Starting", "Running")

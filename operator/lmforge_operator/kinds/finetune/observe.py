@@ -25,7 +25,7 @@ def observe(manifest: Manifest, seen: Seen, *, image: str) -> Tuning:
         spec=spec,
         status=FineTuneStatus.model_validate(manifest.get("status") or {}),
         image=image,
-        inputs=gather(_inputs(spec), seen.lookup, seen.has_claim),
+        inputs=gather(_inputs(spec), seen.lookup, seen.has_claim, own=("FineTune", manifest["metadata"]["name"])),
         derived=derive.derived(spec),
         nodes_that_fit=derive.sizes_that_fit(spec),
         own=OWN,

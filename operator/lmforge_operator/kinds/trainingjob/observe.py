@@ -20,7 +20,7 @@ def observe(manifest: Manifest, seen: Seen, *, image: str) -> Training:
         spec=spec,
         status=TrainingJobStatus.model_validate(manifest.get("status") or {}),
         image=image,
-        inputs=gather(_inputs(spec), seen.lookup, seen.has_claim),
+        inputs=gather(_inputs(spec), seen.lookup, seen.has_claim, own=("TrainingJob", manifest["metadata"]["name"])),
         derived=derive.derived(spec),
         nodes_that_fit=derive.sizes_that_fit(spec),
     )
