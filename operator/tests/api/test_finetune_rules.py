@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 from apiserver import ApiServer, Reply
 from at_the_door import assert_points_at_the_field, change, made, messages
-from finetune_examples import (
-    CHANGEABLE,
-    CHANGED,
-    CHANGED_DISTRIBUTED,
-    GOOD_FINETUNE,
-    REFUSED_FINETUNES,
-    TAKEN,
-)
+from finetune_examples import CHANGEABLE, CHANGED, CHANGED_DISTRIBUTED, GOOD_FINETUNE, TAKEN
+from finetune_refusals import REFUSED_FINETUNES
+from finetune_row_refusals import REFUSED_ROWS
 from part_examples import PODS, URIS
 from specs import Refused, patched
 
@@ -27,6 +22,7 @@ from lmforge_api.finetune_results import BeforeAndAfter, Rows, Trainable, Traine
 from lmforge_api.schema import structural
 
 PATH = f"/apis/{API_VERSION}/namespaces/default/finetunes"
+REFUSED = (*REFUSED_FINETUNES, *REFUSED_ROWS)
 IMMUTABLE = "{} can't change once the object exists: put it back, or create another object with the new {}"
 
 
@@ -40,7 +36,7 @@ def dry_run(server: ApiServer, change: dict[str, Any]) -> Reply:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("row", REFUSED_FINETUNES, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.name)
 def test_a_bad_finetune_is_refused_with_a_sentence_that_points_at_the_field(
     api_server: ApiServer, row: Refused
 ) -> None:
@@ -101,7 +97,7 @@ def test_what_does_not_touch_a_finetunes_numbers_can_change(
 
 
 def test_every_rule_of_a_finetune_has_a_row() -> None:
-    sentences = [row.sentence for row in (*REFUSED_FINETUNES, *PODS, *URIS)]
+    sentences = [row.sentence for row in (*REFUSED, *PODS, *URIS)]
     for message in set(messages(structural(FineTuneSpec))):
         if "can't change once the object exists" in message:
             continue  # each has its test above

@@ -1,11 +1,6 @@
-"""Whole runs of the program on a tiny model: what they learn, what they leave, and how they go on."""
+"""Whole runs of the program on a tiny model: what they learn, what they leave, and what they refuse."""
 
-import json
 import math
-import os
-import shutil
-import signal
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +14,21 @@ from tuning import (
     a_config,
     a_run,
     a_tokenizer,
+    artifact_of,
     failure,
     finish,
     losses,
-    pods,
     questions,
     save_model,
     save_rows,
-    wait_for,
 )
 
-from lmforge_api.run import ExitCode, FineTuneRun, StorePaths
+from lmforge_api.run import ExitCode, FineTuneRun
 from lmforge_workloads.common import artifact, checkpoints
 from lmforge_workloads.common.store import locate
 from lmforge_workloads.finetune.build import build
 from lmforge_workloads.finetune.data import prepare
 from lmforge_workloads.finetune.encode import Encoder
-
-SIZE = a_config(hidden_size=64, intermediate_size=128)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"), config=SIZE)
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl", questions())
-
-
-@pytest.fixture(scope="module")
-def tuned(model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> FineTuneRun:
-    """A LoRA run of ten steps with dropout, and a checkpoint in the middle."""
-    run = a_run(tmp_path_factory.mktemp("tuned"), model=model, rows=rows, lora={"rank": 4, "dropout": 0.1})
-    report = finish(run)
-    assert report.fine_tune is not None
-    assert report.fine_tune.evaluation_before is not None
-    assert report.evaluation is not None
-    assert report.evaluation.step == report.step == report.steps == 10
-    assert report.evaluation.loss < report.fine_tune.evaluation_before.loss - 0.1
-    assert report.evaluation.perplexity == pytest.approx(math.exp(report.evaluation.loss))
-    return run
-
-
-def artifact_of(run: FineTuneRun) -> Path:
-    return Path(run.store.root) / "artifact"
-
-
-def copy(run: FineTuneRun, root: Path, *, without: Iterable[str]) -> None:
-    """What an attempt that was killed before it left these would have left."""
-    shutil.copytree(run.store.root, root)
-    for later in without:
-        shutil.rmtree(root / later)
-
-
-def elsewhere(run: FineTuneRun, root: Path) -> FineTuneRun:
-    """The next attempt, there."""
-    return run.model_copy(update={"attempt": run.attempt + 1, "store": StorePaths(root=str(root))})
 
 
 def test_an_adapter_and_the_model_with_it_merged_in_are_left_whole(tuned: FineTuneRun, model: Path) -> None:
@@ -108,55 +60,6 @@ def test_only_the_adapter_is_saved_on_the_way(tuned: FineTuneRun) -> None:
     step = checkpoints.directory_of(Path(tuned.store.root), 5)
     assert {path.name for path in step.glob("*.safetensors")} == {"adapter_model.safetensors"}
     assert all("lora_" in name for name in load_file(step / "adapter_model.safetensors"))
-
-
-def test_resuming_is_bit_for_bit_the_uninterrupted_run(tuned: FineTuneRun, tmp_path: Path) -> None:
-    copy(tuned, tmp_path / "run", without=("artifact", "adapter", "checkpoints/step-00000010"))
-    again = tuned.model_copy(
-        update={"attempt": 2, "store": tuned.store.model_copy(update={"root": str(tmp_path / "run")})}
-    )
-    report = finish(again)
-    assert report.start_step == 5
-    assert losses(again) == losses(tuned)
-    found = load_file(tmp_path / "run/adapter/adapter_model.safetensors")
-    for name, value in load_file(Path(tuned.store.root) / "adapter/adapter_model.safetensors").items():
-        assert torch.equal(value, found[name]), name
-
-
-def test_what_is_exported_already_is_told_again(tuned: FineTuneRun) -> None:
-    report = finish(tuned.model_copy(update={"attempt": 3}))
-    assert report.artifact is not None
-    assert report.artifact.format == "HuggingFace"
-    assert report.fine_tune is not None
-    assert report.fine_tune.adapter is not None
-    assert report.fine_tune.adapter.rank == 4
-
-
-def test_a_damaged_checkpoint_is_passed_over(tuned: FineTuneRun, tmp_path: Path) -> None:
-    copy(tuned, tmp_path / "run", without=("artifact", "adapter"))
-    (tmp_path / "run/checkpoints/step-00000010/optimizer.pt").write_bytes(b"rubbish")
-    again = tuned.model_copy(
-        update={"attempt": 2, "store": tuned.store.model_copy(update={"root": str(tmp_path / "run")})}
-    )
-    report = finish(again)
-    assert report.start_step == 5
-    assert "the checkpoint of step 10 is damaged (optimizer.pt is damaged): went on from step 5" in report.message
-
-
-def test_suspending_saves_and_the_next_attempt_goes_on(model: Path, rows: Path, tmp_path: Path) -> None:
-    run = a_run(tmp_path, model=model, rows=rows, steps=400, checkpoint={"everySteps": 400})
-    with pods(run) as (pod,):
-        wait_for(lambda: len(losses(run)) >= 3, "three steps")
-        os.kill(pod.process, signal.SIGTERM)
-        assert pod.exit_code() == ExitCode.SUSPENDED
-        step = pod.words().step
-    assert checkpoints.complete_steps(tmp_path) == [step]
-    assert not artifact_of(run).exists()
-    second = run.model_copy(update={"attempt": 2})
-    with pods(second) as (pod,):
-        wait_for(lambda: len(losses(run)) > step, "another step")
-        pod.kill()
-    assert checkpoints.complete_steps(tmp_path) == [step]
 
 
 def test_early_stopping_leaves_the_best_weights(model: Path, rows: Path, tmp_path: Path) -> None:
@@ -298,30 +201,6 @@ def test_a_loss_that_is_no_number_ends_it_and_nothing_is_published(
     assert checkpoints.complete_steps(tmp_path / "run") == []
 
 
-STRATEGIES = ("ddp", "zero2", "zero3", "fsdp2")
-
-
-@pytest.mark.distributed
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_ranks_learn_as_one_does(strategy: str, model: Path, rows: Path, tmp_path: Path) -> None:
-    def case(world: int, **distributed: object) -> FineTuneRun:
-        return a_run(
-            tmp_path / str(world), model=model, rows=rows, world=world, method="full", steps=6,
-            distributed={"processesPerNode": world, **distributed}, optimizer={"learningRate": 1e-3},
-        )  # fmt: skip
-
-    one, two = case(1), case(2, strategy=strategy)
-    alone, together = finish(one), finish(two)
-    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
-    assert together.tokens == alone.tokens
-    assert together.evaluation is not None
-    assert alone.evaluation is not None
-    assert together.evaluation.loss == pytest.approx(alone.evaluation.loss, rel=1e-4)
-    expected = load_file(artifact_of(one) / "model.safetensors")
-    for name, value in load_file(artifact_of(two) / "model.safetensors").items():
-        torch.testing.assert_close(value, expected[name], atol=2e-4, rtol=1e-3)
-
-
 def test_the_model_of_a_rank_that_is_alone_is_not_wrapped_for_others(
     model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,37 +221,3 @@ def test_the_model_of_a_rank_that_is_alone_is_not_wrapped_for_others(
         device=torch.device("cpu"),
     )
     assert trainer.accelerator.prepare(trainer.model) is trainer.model
-
-
-@pytest.mark.distributed
-def test_another_number_of_ranks_goes_on_with_the_same_rows(tuned: FineTuneRun, tmp_path: Path) -> None:
-    """Two pods after one process: batches and steps are the same, so losses are too."""
-    plain = a_run(tmp_path / "one", model=Path(tuned.model_path), rows=Path(tuned.dataset_path))
-    finish(plain)
-    copy(plain, tmp_path / "two", without=("artifact", "adapter", "checkpoints/step-00000010"))
-    two = a_run(
-        tmp_path / "two", model=Path(tuned.model_path), rows=Path(tuned.dataset_path), attempt=2,
-        distributed={"nodes": 2},
-    ).model_copy(update={"nodes": 2})  # fmt: skip
-    report = finish(two)
-    assert report.start_step == 5
-    assert losses(two)[:9] == pytest.approx(losses(plain)[:9], rel=1e-4)
-    assert json.loads((tmp_path / "two/artifact/manifest.json").read_text())["createdBy"].endswith("attempt 2")
-
-
-@pytest.mark.distributed
-@pytest.mark.parametrize("strategy", ["zero2", "fsdp2"])
-def test_what_ranks_have_shared_out_goes_on_with_fewer_of_them(
-    strategy: str, model: Path, rows: Path, tmp_path: Path
-) -> None:
-    def case(root: Path, world: int) -> FineTuneRun:
-        distributed = {"strategy": strategy, "processesPerNode": world}
-        return a_run(root, model=model, rows=rows, world=world, distributed=distributed)
-
-    two = case(tmp_path / "two", 2)
-    finish(two)
-    copy(two, tmp_path / "one", without=("artifact", "adapter", "checkpoints/step-00000010"))
-    one = case(tmp_path / "one", 1).model_copy(update={"attempt": 2})
-    assert finish(one).start_step == 5
-    assert losses(one)[:9] == pytest.approx(losses(two)[:9], rel=1e-6)
-    assert not list(tmp_path.rglob(".staging*"))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -174,6 +175,23 @@ def failure(run: FineTuneRun) -> tuple[int, str]:
     """Run an attempt that fails: its exit code, and what it says."""
     with pods(run) as (pod,):
         return pod.exit_code(), pod.words().message
+
+
+def artifact_of(run: FineTuneRun) -> Path:
+    """Where what it leaves is."""
+    return Path(run.store.root) / "artifact"
+
+
+def copy(run: FineTuneRun, root: Path, *, without: Iterable[str]) -> None:
+    """What an attempt that was killed before it left these would have left."""
+    shutil.copytree(run.store.root, root)
+    for later in without:
+        shutil.rmtree(root / later)
+
+
+def elsewhere(run: FineTuneRun, root: Path) -> FineTuneRun:
+    """The next attempt, there."""
+    return run.model_copy(update={"attempt": run.attempt + 1, "store": StorePaths(root=str(root))})
 
 
 def wait_for(condition: Callable[[], bool], what: str, *, timeout: float = 120.0) -> None:

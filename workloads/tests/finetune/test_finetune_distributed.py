@@ -1,0 +1,68 @@
+"""Runs over several ranks: they learn as a single process does, and go on in another number."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tuning import a_run, artifact_of, copy, finish, losses
+
+from lmforge_api.run import FineTuneRun
+
+STRATEGIES = ("ddp", "zero2", "zero3", "fsdp2")
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_ranks_learn_as_one_does(strategy: str, model: Path, rows: Path, tmp_path: Path) -> None:
+    def case(world: int, **distributed: object) -> FineTuneRun:
+        return a_run(
+            tmp_path / str(world), model=model, rows=rows, world=world, method="full", steps=6,
+            distributed={"processesPerNode": world, **distributed}, optimizer={"learningRate": 1e-3},
+        )  # fmt: skip
+
+    one, two = case(1), case(2, strategy=strategy)
+    alone, together = finish(one), finish(two)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert together.tokens == alone.tokens
+    assert together.evaluation is not None
+    assert alone.evaluation is not None
+    assert together.evaluation.loss == pytest.approx(alone.evaluation.loss, rel=1e-4)
+    expected = load_file(artifact_of(one) / "model.safetensors")
+    for name, value in load_file(artifact_of(two) / "model.safetensors").items():
+        torch.testing.assert_close(value, expected[name], atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.distributed
+def test_another_number_of_ranks_goes_on_with_the_same_rows(tuned: FineTuneRun, tmp_path: Path) -> None:
+    """Two pods after one process: batches and steps are the same, so losses are too."""
+    plain = a_run(tmp_path / "one", model=Path(tuned.model_path), rows=Path(tuned.dataset_path))
+    finish(plain)
+    copy(plain, tmp_path / "two", without=("artifact", "adapter", "checkpoints/step-00000010"))
+    two = a_run(
+        tmp_path / "two", model=Path(tuned.model_path), rows=Path(tuned.dataset_path), attempt=2,
+        distributed={"nodes": 2},
+    ).model_copy(update={"nodes": 2})  # fmt: skip
+    report = finish(two)
+    assert report.start_step == 5
+    assert losses(two)[:9] == pytest.approx(losses(plain)[:9], rel=1e-4)
+    assert json.loads((tmp_path / "two/artifact/manifest.json").read_text())["createdBy"].endswith("attempt 2")
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("strategy", ["zero2", "fsdp2"])
+def test_what_ranks_have_shared_out_goes_on_with_fewer_of_them(
+    strategy: str, model: Path, rows: Path, tmp_path: Path
+) -> None:
+    def case(root: Path, world: int) -> FineTuneRun:
+        distributed = {"strategy": strategy, "processesPerNode": world}
+        return a_run(root, model=model, rows=rows, world=world, distributed=distributed)
+
+    two = case(tmp_path / "two", 2)
+    finish(two)
+    copy(two, tmp_path / "one", without=("artifact", "adapter", "checkpoints/step-00000010"))
+    one = case(tmp_path / "one", 1).model_copy(update={"attempt": 2})
+    assert finish(one).start_step == 5
+    assert losses(one)[:9] == pytest.approx(losses(two)[:9], rel=1e-6)
+    assert not list(tmp_path.rglob(".staging*"))
