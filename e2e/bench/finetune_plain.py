@@ -2,8 +2,8 @@
 
     python finetune_plain.py '{"model": "/models/smollm2-135m", "rows": "/rows/glossary.csv", "method": "lora", …}'
 
-Runs inside the image of FineTune's pods, as a file of its own. Prints the time after each step, and what trl has
-logged: by default every ten steps.
+Runs inside the image of FineTune's pods, as a file of its own. The rows are laid out beforehand in the order in which
+FineTune learns them. Prints the time after each step, and what trl has logged: by default every ten steps.
 """
 
 import json
@@ -16,6 +16,10 @@ from datasets import load_dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 from trl import SFTConfig, SFTTrainer
+
+from lmforge_workloads.finetune.order import Order
+
+SEED = 0
 
 
 class Times(TrainerCallback):  # type: ignore[misc]
@@ -32,6 +36,7 @@ def main() -> None:
     wanted = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     rows = load_dataset("csv", data_files=wanted["rows"], split="train")
+    order = list(Order(len(rows), length=wanted["steps"] * wanted["batch"], seed=SEED))
     quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                                    bnb_4bit_compute_dtype=torch.float32)  # fmt: skip
     adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -43,7 +48,7 @@ def main() -> None:
             quantization_config=quantised if wanted["method"] == "qlora" else None,
         ),
         processing_class=AutoTokenizer.from_pretrained(wanted["model"]),
-        train_dataset=rows,
+        train_dataset=rows.select(order),
         eval_dataset=rows.select(range(wanted["samples"])),
         peft_config=None if wanted["method"] == "full" else adapter,
         args=SFTConfig(
@@ -57,7 +62,8 @@ def main() -> None:
             activation_checkpointing=False,
             bf16=False,
             use_cpu=True,
-            seed=0,
+            seed=SEED,
+            train_sampling_strategy="sequential",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,

@@ -1,5 +1,7 @@
 """What follows from a FineTune's spec: sizes that operator and workload must agree on are computed here and nowhere else."""
 
+import math
+
 from lmforge_api.derive import micro_batches
 from lmforge_api.finetune import FineTuneSpec
 
@@ -35,6 +37,15 @@ def sizes_that_fit(spec: FineTuneSpec) -> tuple[int, ...]:
 def epochs(spec: FineTuneSpec) -> float | None:
     """Times that all rows are seen; None where steps decide."""
     return None if spec.steps is not None else spec.epochs or EPOCHS
+
+
+def steps(spec: FineTuneSpec, *, rows: int) -> int:
+    """Optimizer steps in all, each on a whole batch: as said, or enough for all epochs of so many rows."""
+    times = epochs(spec)
+    if times is None:
+        assert spec.steps is not None
+        return spec.steps
+    return math.ceil(times * rows / spec.batch.global_)
 
 
 def evaluation_share(spec: FineTuneSpec) -> float:

@@ -92,6 +92,20 @@ def test_three_epochs_and_a_twentieth_for_evaluation_unless_the_spec_says_otherw
     assert derive.evaluation_share(spec_of(evaluation={"dataset": {"uri": "pvc://corpus/test.csv"}})) == 0
 
 
+@pytest.mark.parametrize(
+    ("fields", "rows", "steps"),
+    [
+        ({"steps": 7}, 100, 7),
+        ({}, 8, 3),
+        ({}, 9, 4),
+        ({"epochs": 0.5}, 1, 1),
+        ({"epochs": 2, "batch": {"global": 3}}, 5, 4),
+    ],
+)
+def test_steps_are_enough_to_see_the_rows_so_many_times(fields: dict[str, Any], rows: int, steps: int) -> None:
+    assert derive.steps(spec_of(**fields), rows=rows) == steps
+
+
 def test_status_shows_what_was_derived() -> None:
     assert derive.derived(spec_of(method="qlora", epochs=2)) == {
         "worldSize": "1",

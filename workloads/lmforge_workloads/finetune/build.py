@@ -35,7 +35,8 @@ def build(
     if settings.is_alone(run):
         # accelerate would take it for one of many, and wrap the model for them: copies of weights and gradients.
         os.environ.pop("LOCAL_RANK", None)
-    values = settings.common(run, output=output, resuming=resuming, universal=universal)
+    train = data.train
+    values = settings.common(run, rows=len(train), output=output, resuming=resuming, universal=universal)
     # Made before the model: with ZeRO 3, transformers loads weights in parts from then on.
     arguments = (
         DPOConfig(**values, **settings.of_pairs(run))
@@ -47,7 +48,7 @@ def build(
     given: Mapping[str, Any] = {
         "model": model,
         "args": arguments,
-        "train_dataset": data.train,
+        "train_dataset": train,
         "eval_dataset": data.evaluation,
         "processing_class": tokenizer,
         "peft_config": adapter_config(spec.adapter, model) if spec.adapter else None,

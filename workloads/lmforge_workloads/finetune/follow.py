@@ -29,6 +29,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]
         self,
         run: FineTuneRun,
         *,
+        rows: int,
         reporter: Reporter,
         agreement: Agreement,
         watchdog: Watchdog,
@@ -38,6 +39,8 @@ class Follow(TrainerCallback):  # type: ignore[misc]
         stop_requested: Callable[[], bool],
     ) -> None:
         self.run = run
+        self.rows = rows
+        """That are trained on."""
         self.reporter = reporter
         self.agreement = agreement
         self.watchdog = watchdog
@@ -95,7 +98,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]
             eta_seconds=self._throughput.eta(state.max_steps - state.global_step),
             **values,
         )
-        self._figures(epoch=state.epoch)
+        self._figures(epoch=state.global_step * self.run.spec.batch.global_ / self.rows)
         if self.metrics:
             self.metrics.write(state.global_step, tokens_per_second=tokens_per_second, **values)
             self._say(state, loss, tokens_per_second)

@@ -111,6 +111,7 @@ def _train(
     metrics = MetricsLog(Path(run.store.root), attempt=run.attempt, start_step=start) if place.rank == 0 else None
     follow = Follow(
         run,
+        rows=len(rows.train),
         reporter=reporter,
         agreement=agreement,
         watchdog=watchdog,

@@ -12,8 +12,8 @@ _OPTIMIZERS = {"adamw-8bit": "adamw_8bit", "paged-adamw-8bit": "paged_adamw_8bit
 _STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 
 
-def common(run: FineTuneRun, *, output: Path, resuming: bool, universal: bool = False) -> dict[str, Any]:
-    """Settings of any method's trainer, which saves its checkpoints below `output`.
+def common(run: FineTuneRun, *, rows: int, output: Path, resuming: bool, universal: bool = False) -> dict[str, Any]:
+    """Settings of any method's trainer, which learns so many rows and saves its checkpoints below `output`.
 
     `universal`: it goes on from a universal checkpoint of DeepSpeed's.
     """
@@ -21,7 +21,7 @@ def common(run: FineTuneRun, *, output: Path, resuming: bool, universal: bool = 
     cuda = spec.resources.accelerator is not None
     return {
         "output_dir": str(output),
-        **_length(run),
+        "max_steps": derive_finetune.steps(spec, rows=rows),
         **_batch(run),
         **_optimizer(run),
         **_distributed(run, universal=universal),
@@ -32,7 +32,6 @@ def common(run: FineTuneRun, *, output: Path, resuming: bool, universal: bool = 
         "dataloader_pin_memory": cuda,
         "max_length": spec.sequence_length,
         "seed": spec.seed,
-        "data_seed": spec.seed,
         "eval_strategy": "steps",
         "eval_steps": spec.evaluation.every_steps,
         "eval_on_start": not resuming,
@@ -69,11 +68,6 @@ def warmup_steps(run: FineTuneRun, *, steps: int) -> int:
 def is_alone(run: FineTuneRun) -> bool:
     """Whether one rank trains all by itself, with nothing to share out."""
     return run.world_size == 1 and run.spec.distributed.strategy == "ddp" and run.spec.resources.count in (None, 1)
-
-
-def _length(run: FineTuneRun) -> dict[str, Any]:
-    epochs = derive_finetune.epochs(run.spec)
-    return {"max_steps": run.spec.steps} if epochs is None else {"num_train_epochs": epochs}
 
 
 def _batch(run: FineTuneRun) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lmforge_workloads.common.schedule import learning_rate
 from lmforge_workloads.finetune.distill import DistillationLoss
 from lmforge_workloads.finetune.encode import IGNORED
 from lmforge_workloads.finetune.follow import Follow, peak_memory
+from lmforge_workloads.finetune.order import Order
 from lmforge_workloads.finetune.settings import warmup_steps
 
 Batch = dict[str, Any]
@@ -62,6 +63,11 @@ class Kept:
             self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
             self._created_lr_scheduler = True
         return self.lr_scheduler  # type: ignore[no-any-return]
+
+    def _get_train_sampler(self: Any, train_dataset: Any = None) -> Order:
+        """One sequence for the whole run: to the Trainer it is a single epoch."""
+        run, rows = self.follow.run, self.train_dataset
+        return Order(len(rows), length=self.args.max_steps * run.spec.batch.global_, seed=run.spec.seed)
 
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
         self.follow.reporter.update(stage="Checkpointing")

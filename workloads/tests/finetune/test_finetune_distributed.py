@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tuning import a_run, artifact_of, copy, finish, losses
+from tuning import a_run, artifact_of, copy, finish, losses, preferences, questions, save_rows
 
 from lmforge_api.run import FineTuneRun
 
+FULL: dict[str, Any] = {"method": "full", "optimizer": {"learningRate": 1e-3, "weightDecay": 0.1}}
 STRATEGIES = ("ddp", "zero2", "zero3", "fsdp2")
 
 
@@ -32,6 +34,37 @@ def test_two_ranks_learn_as_one_does(strategy: str, model: Path, rows: Path, tmp
     expected = load_file(artifact_of(one) / "model.safetensors")
     for name, value in load_file(artifact_of(two) / "model.safetensors").items():
         torch.testing.assert_close(value, expected[name], atol=2e-4, rtol=1e-3)
+
+
+RAGGED: dict[str, Any] = {
+    "lora": {},
+    "packed": {"dataset": {"uri": "pvc://a/b", "packing": True}},
+    "dpo": {"method": "dpo", "optimizer": {"learningRate": 1e-3}},
+    "accumulated by zero2": {**FULL, "batch": {"global": 8, "micro": 2}, "distributed": {"strategy": "zero2"}},
+}
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("method", RAGGED)
+def test_rows_that_do_not_divide_into_batches_count_the_same_on_two_ranks_as_on_one(
+    method: str, model: Path, tmp_path: Path
+) -> None:
+    """35 rows to train, several times over; accelerate would fill the last batch of each epoch up, by ranks."""
+    rows = preferences(37) if method == "dpo" else questions(37)
+    path = save_rows(tmp_path / "rows.jsonl", rows)
+
+    def case(world: int) -> FineTuneRun:
+        spec = {"epochs": 2.2, "steps": None, **RAGGED[method]}
+        distributed = {**spec.get("distributed", {}), "processesPerNode": world}
+        return a_run(tmp_path / str(world), model=model, rows=path, world=world, **spec | {"distributed": distributed})
+
+    one, two = case(1), case(2)
+    alone, together = finish(one), finish(two)
+    assert alone.fine_tune is not None
+    assert alone.fine_tune.epoch is not None
+    assert 2.2 <= alone.fine_tune.epoch < 2.2 + one.spec.batch.global_ / alone.steps
+    assert together.tokens == alone.tokens
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
 
 
 @pytest.mark.distributed

@@ -18,6 +18,7 @@ from tuning import (
     failure,
     finish,
     losses,
+    preferences,
     questions,
     save_model,
     save_rows,
@@ -112,8 +113,7 @@ def test_each_method_learns_and_leaves_what_transformers_loads(
     method: str, model: Path, rows: Path, tmp_path: Path
 ) -> None:
     if method.startswith("dpo"):
-        pairs = [{"prompt": f"Say {n}", "chosen": f"Yes, {n}", "rejected": "No"} for n in range(24)]
-        rows = save_rows(tmp_path / "pairs.jsonl", pairs)
+        rows = save_rows(tmp_path / "pairs.jsonl", preferences())
     run = a_run(tmp_path / "run", model=model, rows=rows, **METHODS[method])
     teacher = str(a_teacher(tmp_path / "teacher")) if run.spec.distill else None
     report = finish(run.model_copy(update={"teacher_path": teacher}))

@@ -81,6 +81,11 @@ def questions(count: int = 40) -> list[dict[str, object]]:
     return [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}" + "!" * (n % 5)} for n in range(count)]
 
 
+def preferences(count: int = 24) -> list[dict[str, object]]:
+    """Prompts, each with a good answer and a bad one."""
+    return [{"prompt": f"Say {n}", "chosen": f"Yes, {n}", "rejected": "No"} for n in range(count)]
+
+
 def a_run(root: Path, *, model: Path, rows: Path, world: int = 1, attempt: int = 1, **spec: Any) -> FineTuneRun:
     """An attempt of ten steps that writes below `root`; `spec` replaces what is here, as YAML has it."""
     root.mkdir(parents=True, exist_ok=True)
