@@ -6,8 +6,12 @@ number of ranks can load them: where the number has changed, the checkpoint is c
 
 import shutil
 from argparse import Namespace
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from lmforge_api.run import FineTuneRun
 
@@ -41,6 +45,29 @@ def convert(checkpoint: Path, staging: Path) -> None:
                 inject_missing_state=True,
             )
         )
+    _leave_out_what_differs(staging / f"{step}_universal/zero/optimizer_state.pt")
+
+
+def count_apart(states: Iterable[dict[str, Any]]) -> None:
+    """Give each of the optimizer's states a counter of steps of its own.
+
+    ZeRO 3 loads one for all groups of parameters, and each group's step raises it: Adam corrects its bias by too many.
+    """
+    for state in states:
+        if torch.is_tensor(state.get("step")):
+            state["step"] = state["step"].clone()
+
+
+def _leave_out_what_differs(path: Path) -> None:
+    """ZeRO 3 loads the first group's settings into all groups: where they differ, each keeps those it was made with."""
+    everything = torch.load(path, weights_only=False)
+    if "optimizer_state_dict" not in everything:  # ZeRO 1 and 2 load each group's own
+        return
+    first, *others = everything["optimizer_state_dict"]["param_groups"]
+    for name in [name for name in first if any(group[name] != first[name] for group in others)]:
+        if name != "params":
+            del first[name]
+    torch.save(everything, path)
 
 
 def _ranks(checkpoint: Path) -> int:

@@ -15,6 +15,7 @@ from trl.models.utils import prepare_deepspeed, prepare_fsdp, unwrap_model_for_g
 
 from lmforge_api.finetune_parts import Distill
 from lmforge_workloads.common.schedule import learning_rate
+from lmforge_workloads.finetune import resize
 from lmforge_workloads.finetune.distill import DistillationLoss
 from lmforge_workloads.finetune.encode import IGNORED
 from lmforge_workloads.finetune.follow import Follow, peak_memory
@@ -63,6 +64,11 @@ class Kept:
             self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
             self._created_lr_scheduler = True
         return self.lr_scheduler  # type: ignore[no-any-return]
+
+    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        if checkpoint is not None and self.is_deepspeed_enabled:
+            resize.count_apart(self.optimizer.state.values())
 
     def _get_train_sampler(self: Any, train_dataset: Any = None) -> Order:
         """One sequence for the whole run: to the Trainer it is a single epoch."""

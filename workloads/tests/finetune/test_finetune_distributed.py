@@ -83,19 +83,33 @@ def test_another_number_of_ranks_goes_on_with_the_same_rows(tuned: FineTuneRun, 
     assert json.loads((tmp_path / "two/artifact/manifest.json").read_text())["createdBy"].endswith("attempt 2")
 
 
-@pytest.mark.distributed
-@pytest.mark.parametrize("strategy", ["zero2", "fsdp2"])
-def test_what_ranks_have_shared_out_goes_on_with_fewer_of_them(
-    strategy: str, model: Path, rows: Path, tmp_path: Path
-) -> None:
-    def case(root: Path, world: int) -> FineTuneRun:
-        distributed = {"strategy": strategy, "processesPerNode": world}
-        return a_run(root, model=model, rows=rows, world=world, distributed=distributed)
+SHARED: dict[str, Any] = {
+    "lora by zero2": {"distributed": {"strategy": "zero2"}},
+    "lora by fsdp2": {"distributed": {"strategy": "fsdp2"}},
+    "full by zero2": {"distributed": {"strategy": "zero2"}, **FULL},
+    "full by zero3": {"distributed": {"strategy": "zero3"}, **FULL},
+    "full by fsdp2": {"distributed": {"strategy": "fsdp2"}, **FULL},
+}
 
-    two = case(tmp_path / "two", 2)
-    finish(two)
-    copy(two, tmp_path / "one", without=("artifact", "adapter", "checkpoints/step-00000010"))
-    one = case(tmp_path / "one", 1).model_copy(update={"attempt": 2})
-    assert finish(one).start_step == 5
-    assert losses(one)[:9] == pytest.approx(losses(two)[:9], rel=1e-6)
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize("method", SHARED)
+def test_what_ranks_have_shared_out_goes_on_with_another_number_of_them(
+    method: str, before: int, after: int, model: Path, rows: Path, tmp_path: Path
+) -> None:
+    """Moments, their counters of steps, and each group's weight decay: else losses would part after a few steps."""
+    spec = SHARED[method]
+
+    def case(root: Path, world: int) -> FineTuneRun:
+        distributed = spec["distributed"] | {"processesPerNode": world}
+        return a_run(root, model=model, rows=rows, world=world, **spec | {"distributed": distributed})
+
+    first = case(tmp_path / "first", before)
+    finish(first)
+    lost = ["artifact", "checkpoints/step-00000010", *(["adapter"] if method.startswith("lora") else [])]
+    copy(first, tmp_path / "again", without=lost)
+    again = case(tmp_path / "again", after).model_copy(update={"attempt": 2})
+    assert finish(again).start_step == 5
+    assert losses(again) == pytest.approx(losses(first), rel=1e-6)
     assert not list(tmp_path.rglob(".staging*"))
