@@ -128,6 +128,12 @@ def _world() -> Iterator[Rule]:
 
 
 _MACHINE_RULES = (
+    Rule(
+        "self.method != 'qlora' || self.distributed.strategy != 'zero3'",
+        "distributed.strategy zero3 can't share out weights that method qlora has quantised: write fsdp2, which can, "
+        "or zero2, by which each rank has all of them",
+        path=".distributed.strategy",
+    ),
     FP16_NEEDS_AN_ACCELERATOR,
     Rule(
         "self.optimizer.kind == 'adamw' || has(self.resources.accelerator)",

@@ -30,6 +30,7 @@ TAKEN: dict[str, Fields] = {
         "output": {"merge": False},
     },
     "qlora": {"method": "qlora", "qlora": {"bits": 4, "type": "nf4", "doubleQuant": True}, "lora": {"rank": 64}},
+    "qlora over two pods": {"method": "qlora", "distributed": {"strategy": "fsdp2", "nodes": 2}},
     "8 bits": {"method": "qlora", "qlora": {"bits": 8}},
     "full over two pods": {"method": "full", "distributed": {"strategy": "zero2", "nodes": 2, "processesPerNode": 2}},
     "fsdp2 on accelerators": {**GPU, "method": "full", "distributed": {"strategy": "fsdp2", "nodes": 2}},

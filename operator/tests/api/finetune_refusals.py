@@ -216,6 +216,13 @@ WORLD = (
         "distributed.elastic.maxNodes",
     ),
     Refused(
+        "quantised weights in parts",
+        {"method": "qlora", "distributed": {"strategy": "zero3"}},
+        "distributed.strategy zero3 can't share out weights that method qlora has quantised: write fsdp2, which can, "
+        "or zero2, by which each rank has all of them",
+        "distributed.strategy",
+    ),
+    Refused(
         "fp16 on CPU",
         {"precision": "fp16"},
         "precision fp16 needs an accelerator: write bf16 (or fp32) to train on CPU",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tuning import a_run, artifact_of, copy, finish, losses, preferences, questions, save_rows
+from tuning import a_run, a_teacher, artifact_of, copy, finish, losses, preferences, questions, save_rows
 
 from lmforge_api.run import FineTuneRun
 
@@ -34,6 +34,46 @@ def test_two_ranks_learn_as_one_does(strategy: str, model: Path, rows: Path, tmp
     expected = load_file(artifact_of(one) / "model.safetensors")
     for name, value in load_file(artifact_of(two) / "model.safetensors").items():
         torch.testing.assert_close(value, expected[name], atol=2e-4, rtol=1e-3)
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "qlora": {"method": "qlora"},
+    "distill": {"method": "distill", "distill": {"teacher": {"uri": "pvc://models/teacher"}}},
+    "dpo": {"method": "dpo", "optimizer": {"learningRate": 1e-3}},
+}
+IN_PARTS = (
+    *((method, "fsdp2") for method in METHODS),
+    *((method, "zero3") for method in METHODS if method != "qlora"),
+    ("qlora", "zero2"),
+)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(("method", "strategy"), IN_PARTS)
+def test_two_ranks_learn_by_each_method_as_one_does(
+    method: str, strategy: str, model: Path, rows: Path, tmp_path: Path
+) -> None:
+    path = save_rows(tmp_path / "pairs.jsonl", preferences()) if method == "dpo" else rows
+    teacher = str(a_teacher(tmp_path / "teacher")) if method == "distill" else None
+
+    def case(world: int) -> FineTuneRun:
+        distributed = {"strategy": strategy, "processesPerNode": world}
+        run = a_run(
+            tmp_path / str(world),
+            model=model,
+            rows=path,
+            world=world,
+            steps=6,
+            distributed=distributed,
+            **METHODS[method],
+        )
+        return run.model_copy(update={"teacher_path": teacher})
+
+    one, two = case(1), case(2)
+    finish(one)
+    finish(two)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3 if method == "qlora" else 1e-4)
 
 
 RAGGED: dict[str, Any] = {
@@ -86,6 +126,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_rows(tuned: FineTuneRun, 
 SHARED: dict[str, Any] = {
     "lora by zero2": {"distributed": {"strategy": "zero2"}},
     "lora by fsdp2": {"distributed": {"strategy": "fsdp2"}},
+    "lora by zero3": {"distributed": {"strategy": "zero3"}},
     "full by zero2": {"distributed": {"strategy": "zero2"}, **FULL},
     "full by zero3": {"distributed": {"strategy": "zero3"}, **FULL},
     "full by fsdp2": {"distributed": {"strategy": "fsdp2"}, **FULL},

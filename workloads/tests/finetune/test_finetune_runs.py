@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tuning import (
     a_config,
     a_run,
+    a_teacher,
     a_tokenizer,
     artifact_of,
     failure,
@@ -90,10 +91,6 @@ def test_a_batch_of_ragged_rows_gives_the_same_loss_however_it_is_cut(
     assert one.evaluation is not None
     assert four.evaluation is not None
     assert one.evaluation.loss == pytest.approx(four.evaluation.loss, rel=1e-5)
-
-
-def a_teacher(directory: Path) -> Path:
-    return save_model(directory, config=a_config(num_hidden_layers=3), seed=1)
 
 
 METHODS: dict[str, dict[str, Any]] = {

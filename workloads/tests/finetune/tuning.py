@@ -70,6 +70,11 @@ def save_model(
     return directory
 
 
+def a_teacher(directory: Path) -> Path:
+    """A directory of a model of three layers."""
+    return save_model(directory, config=a_config(num_hidden_layers=3), seed=1)
+
+
 def save_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
     """A file of JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
