@@ -72,6 +72,17 @@ def conversations(paths: Paths, target: Path, *, topic: str = "emotion") -> Path
     return target
 
 
+def preferences(table: Path, target: Path) -> Path:
+    """Of a CSV of questions and answers: each answer is preferred to the same in capitals."""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with target.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("prompt", "chosen", "rejected"))
+        writer.writerows((row["question"], row["answer"], row["answer"].upper()) for row in rows)
+    return target
+
+
 def _plain(markup: str) -> str:
     """reStructuredText without its marks."""
     words = re.sub(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`", r"\1", markup)

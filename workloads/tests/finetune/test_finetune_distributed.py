@@ -102,7 +102,7 @@ def test_rows_that_do_not_divide_into_batches_count_the_same_on_two_ranks_as_on_
     alone, together = finish(one), finish(two)
     assert alone.fine_tune is not None
     assert alone.fine_tune.epoch is not None
-    assert 2.2 <= alone.fine_tune.epoch < 2.2 + one.spec.batch.global_ / alone.steps
+    assert 2.2 <= alone.fine_tune.epoch < 2.8
     assert together.tokens == alone.tokens
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
 
