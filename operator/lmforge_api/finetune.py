@@ -71,7 +71,9 @@ class FineTuneSpec(RunFields):
     qlora: Qlora | None = Field(None, description="How the base is quantised. Default with method qlora: its defaults.")
     distill: Distill | None = Field(None, description="The teacher, and what is learned from it.")
     dpo: Dpo | None = Field(None, description="Settings of method dpo. Default: its defaults.")
-    epochs: float | None = Field(None, gt=0, le=10_000, description="Times that all rows are seen. Default: 3.")
+    epochs: float | None = Field(
+        None, gt=0, le=10_000, description="Times that all rows are seen, rounded up to whole batches. Default: 3."
+    )
     steps: int | None = Field(None, ge=1, le=100_000_000, description="Optimizer steps in all, in place of epochs.")
     batch: Batch = Field(
         default_factory=Batch,
