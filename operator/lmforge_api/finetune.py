@@ -19,7 +19,7 @@ from lmforge_api.finetune_parts import (
     StudentInit,
     StudentShape,
 )
-from lmforge_api.finetune_results import BeforeAndAfter, Rows, Trainable, TrainedAdapter
+from lmforge_api.finetune_results import BeforeAndAfter, Published, Rows, Trainable, TrainedAdapter
 from lmforge_api.finetune_rules import RULES
 from lmforge_api.run_fields import RunFields
 from lmforge_api.sources import ModelReference
@@ -133,3 +133,4 @@ class FineTuneStatus(RunStatus):
     adapter: TrainedAdapter | None = Field(
         None, description="The adapter, where one was trained. With output.merge: false it is the artifact too."
     )
+    published: Published | None = Field(None, description="The artifact in a registry, where output.publish names one.")

@@ -7,8 +7,11 @@ from pydantic.config import JsonDict
 
 from lmforge_api.base import ApiModel, Rule
 from lmforge_api.finetune_dataset import RowSource
+from lmforge_api.oci import REGISTRY, REPOSITORY, TAG
+from lmforge_api.registry import RegistryAccess
 from lmforge_api.sources import KV_HEADS_SHARE_HEADS, ModelReference, heads_share_the_width
 from lmforge_api.training import NODES_WITHIN_ELASTIC, AdamW, Decay, Elastic, EvaluationPlan
+from lmforge_api.uris import Uri
 
 Method = Literal["full", "lora", "qlora", "distill", "dpo"]
 Layers = Annotated[list[Annotated[int, Field(ge=0, le=1023)]], Field(max_length=1024)]
@@ -196,10 +199,29 @@ class Distributed(ApiModel):
     )
 
 
+class Publish(RegistryAccess):
+    """Where the artifact is pushed to."""
+
+    cel_rules = (
+        Rule(
+            cel=f"self.uri.matches('^oci://{REGISTRY}/{REPOSITORY}:{TAG}$')",
+            message="output.publish.uri names the tag that the artifact gets: write oci://<registry>/<repository>:<tag>, the repository in lowercase, without a digest",
+            path=".uri",
+        ),
+    )
+    uri: Uri = Field(
+        description="oci://<registry>/<repository>:<tag>. Files are layers as CNCF ModelPack has them; the tag comes last, so nobody sees half an artifact."
+    )
+
+
 class Output(ApiModel):
     """What is left."""
 
     merge: bool | None = Field(
         None,
         description="Of a trained adapter: true leaves the base model with it merged in, and the adapter beside; false the adapter alone, for adapters[].from of an InferenceService that serves the base. Default: true.",
+    )
+    publish: Publish | None = Field(
+        None,
+        description="Push the artifact to an OCI registry too, when it is complete in the store. The run succeeds once it is there; as long as the registry can't be reached it is tried again.",
     )

@@ -26,6 +26,15 @@ class TrainedAdapter(ArtifactStatus):
     target_modules: list[str] = Field([], description="Names of the layers that it changes.")
 
 
+class Published(StatusModel):
+    """The artifact in a registry."""
+
+    uri: str = Field(description="What output.publish names: oci://<registry>/<repository>:<tag>.")
+    digest: str = Field(
+        description="Digest of its OCI manifest, which pins it: oci://<registry>/<repository>@<digest>."
+    )
+
+
 class Trainable(StatusModel):
     """How much of the model is trained."""
 

@@ -63,9 +63,9 @@ class Abilities:
 ABILITIES: Mapping[EngineName, Abilities] = {
     "vllm": Abilities(
         uris="^(pvc|hf|file)://",
-        cached="^(hf|s3)://",
+        cached="^(hf|s3|oci)://",
         elsewhere="engine vllm loads models from pvc://, hf:// and file:// (inside the image), and with cache, to "
-        "which they are copied, from s3://: write one of these",
+        "which they are copied, from s3:// and oci://: write one of these",
         reserved=_VLLM_ARGUMENTS,
         lacks={},
     ),
@@ -91,9 +91,9 @@ ABILITIES: Mapping[EngineName, Abilities] = {
     ),
     "onnxruntime": Abilities(
         uris="^(pvc|file)://",
-        cached="^(hf|s3)://",
+        cached="^(hf|s3|oci)://",
         elsewhere="engine onnxruntime loads a directory with genai_config.json from pvc:// or file:// (inside the image), "
-        "and with cache from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
+        "and with cache from hf://, s3:// or oci://: copy what onnxruntime-genai's model builder wrote to one of these",
         reserved=_ONNXRUNTIME_ARGUMENTS,
         lacks={
             **_ONE_POD,
@@ -107,9 +107,9 @@ ABILITIES: Mapping[EngineName, Abilities] = {
     ),
     "tensorrt": Abilities(
         uris="^(pvc|hf|file)://",
-        cached="^(hf|s3)://",
+        cached="^(hf|s3|oci)://",
         elsewhere="engine tensorrt loads models from pvc://, hf:// and file:// (inside the image), and with cache, to "
-        "which they are copied, from s3://: write one of these",
+        "which they are copied, from s3:// and oci://: write one of these",
         reserved=_TENSORRT_ARGUMENTS,
         lacks={
             "engineArgs.quantization": "it does what the model's own files say. Leave it out, or serve a model that is "

@@ -7,6 +7,7 @@ from pydantic import Field
 from lmforge_api.base import ApiModel, Rule
 from lmforge_api.common import Name, ObjectRef
 from lmforge_api.inferenceservice_adapters import Lora
+from lmforge_api.registry import RegistryAccess
 from lmforge_api.sources import NO_TEXT
 from lmforge_api.uris import Uri
 
@@ -22,6 +23,11 @@ class ServedModel(ApiModel):
             message="model needs exactly one of from (another object's artifact) or uri (a Hugging Face directory, or a GGUF file)",
         ),
         NO_TEXT,
+        Rule(
+            cel="!has(self.registry) || has(self.uri) && self.uri.startsWith('oci://')",
+            message="model.registry is about models of oci://: leave it out, or write uri: oci://<registry>/<repository>:<tag>",
+            path=".registry",
+        ),
     )
     from_: ObjectRef | None = Field(
         None,
@@ -30,8 +36,9 @@ class ServedModel(ApiModel):
     )
     uri: Uri | None = Field(
         None,
-        description="Serve this Hugging Face directory (config.json, safetensors, tokenizer): pvc://claim/path, hf://organisation/name@revision, or file:///path inside the image. Engine llamacpp serves a GGUF file: pvc://claim/path.gguf. Engine onnxruntime serves a directory of onnxruntime-genai (genai_config.json). Files under a uri count as unchanging: put another model under another uri, then it is rolled out, and rolled back where it fails.",
+        description="Serve this Hugging Face directory (config.json, safetensors, tokenizer): pvc://claim/path, hf://organisation/name@revision, or file:///path inside the image. Engine llamacpp serves a GGUF file: pvc://claim/path.gguf. Engine onnxruntime serves a directory of onnxruntime-genai (genai_config.json). With cache, oci://registry/repository:tag, or @sha256:digest, is an artifact of a registry whose layers are files (CNCF ModelPack). Files under a uri count as unchanging: put another model under another uri, then it is rolled out, and rolled back where it fails.",
     )
+    registry: RegistryAccess | None = Field(None, description="How the registry of oci:// is spoken to.")
 
 
 class Cache(ApiModel):

@@ -23,8 +23,8 @@ _MODEL_RULES = (
 
 _CACHE_RULES = (
     Rule(
-        "!has(self.cache) || has(self.model.uri) && self.model.uri.matches('^(hf|s3|https)://')",
-        "cache is for models of hf://, s3:// and https://, which are copied to it: what is on a claim or in the image "
+        "!has(self.cache) || has(self.model.uri) && self.model.uri.matches('^(hf|s3|https|oci)://')",
+        "cache is for models of hf://, s3://, https:// and oci://, which are copied to it: what is on a claim or in the image "
         "already is read where it is. Leave cache out",
         path=".cache",
     ),

@@ -8,7 +8,7 @@ from pydantic import Field
 from lmforge_api.base import ApiModel, StatusModel
 from lmforge_api.common import Ancestor, ArtifactStatus, CheckpointStatus, InputStatus
 from lmforge_api.finetune import FineTuneSpec
-from lmforge_api.finetune_results import Rows, TrainedAdapter
+from lmforge_api.finetune_results import Published, Rows, TrainedAdapter
 from lmforge_api.trainingjob import TrainingJobSpec
 
 RUN_CONFIG_PATH = "/etc/lmforge/run.json"
@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     STORE_FULL = 69
     INTERNAL = 70
     PEER_LOST = 71
+    REGISTRY_UNAVAILABLE = 72
     SUSPENDED = 75
     KILLED = 137
     TERMINATED = 143
@@ -146,6 +147,7 @@ class FineTuneFigures(StatusModel):
     adapter: TrainedAdapter | None = Field(
         None, description="The adapter, once written. ProgressReport.artifact comes with it: merged, or the same."
     )
+    published: Published | None = Field(None, description="Where the artifact has been pushed to.")
 
 
 class ProgressReport(StatusModel):

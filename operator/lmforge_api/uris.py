@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from pydantic.config import JsonDict
 
 from lmforge_api.base import Rule
+from lmforge_api.oci import DIGEST, REGISTRY, REPOSITORY, TAG
 
 MAX_LENGTH = 1024
 PATTERN = r"^(hf|s3|pvc|oci|https|file)://[^\x00-\x20\x7f\\]+$"
@@ -69,9 +70,10 @@ _CHECKS = (
         must="^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)",
     ),
     _Check(
-        "write oci://<registry>/<repository>:<tag>",
+        "write oci://<registry>/<repository>:<tag> or oci://<registry>/<repository>@sha256:<digest>, the repository in "
+        "lowercase",
         scheme="oci",
-        must="^oci://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?/.",
+        must=f"^oci://{REGISTRY}/{REPOSITORY}(:{TAG}|@{DIGEST})$",
     ),
     _Check(
         "name the host of an https:// URI by its full DNS name: bare names and addresses can lead into the cluster",

@@ -67,6 +67,7 @@ class Reason:
     STORE_FULL: Final = "StoreFull"
     INTERNAL_ERROR: Final = "InternalError"
     PEER_LOST: Final = "PeerLost"
+    REGISTRY_UNAVAILABLE: Final = "RegistryUnavailable"
     SUSPENDED: Final = "Suspended"
     KILLED: Final = "Killed"
     TERMINATED: Final = "Terminated"

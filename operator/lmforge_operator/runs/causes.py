@@ -35,6 +35,7 @@ _BY_CODE = {
     ExitCode.STORE_FULL: Reason.STORE_FULL,
     ExitCode.INTERNAL: Reason.INTERNAL_ERROR,
     ExitCode.PEER_LOST: Reason.PEER_LOST,
+    ExitCode.REGISTRY_UNAVAILABLE: Reason.REGISTRY_UNAVAILABLE,
     ExitCode.SUSPENDED: Reason.SUSPENDED,
     ExitCode.KILLED: Reason.KILLED,
     ExitCode.TERMINATED: Reason.TERMINATED,
@@ -50,7 +51,7 @@ _BY_DISRUPTION = {
 }
 _INFRASTRUCTURE = frozenset(
     {Reason.NODE_LOST, Reason.PREEMPTED, Reason.EVICTED, Reason.POD_DELETED, Reason.JOB_DELETED, Reason.PEER_LOST,
-     Reason.TERMINATED, Reason.UNSCHEDULABLE, Reason.STORE_FULL}
+     Reason.TERMINATED, Reason.UNSCHEDULABLE, Reason.STORE_FULL, Reason.REGISTRY_UNAVAILABLE}
 )  # fmt: skip
 _SENTENCES: dict[str, Callable[[PodSeen], str]] = {
     Reason.NODE_LOST: lambda pod: f"node {pod.node} stopped answering (pod {pod.name})",

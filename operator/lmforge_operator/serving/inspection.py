@@ -48,7 +48,7 @@ def place(spec: InferenceServiceSpec) -> str:
     uri = (spec.model.uri or "").rstrip("/")
     if spec.cache is None:
         return spec.model.uri or ""
-    name = uri.rsplit("/", 1)[-1].partition("@")[0]
+    name = uri.rsplit("/", 1)[-1].partition("@")[0].partition(":")[0]
     if node_cache.wanted(spec):
         return node_cache.place(uri, name)
     return f"pvc://{spec.cache.claim}/{CACHED}/{digest(uri)}/{name}"

@@ -5,6 +5,7 @@ _CREDENTIALS = "a URI must not hold a user name or password"
 _HOST = "name the host of an https:// URI by its full DNS name"
 _CLUSTER = "the Kubernetes API and a cloud's metadata service are no place to read data from"
 _INSIDE = "file:// is for what is inside the image"
+_OCI = "write oci://<registry>/<repository>:<tag>"
 _PATTERN = "match"
 
 GOOD = (
@@ -19,6 +20,7 @@ GOOD = (
     "s3://bucket/path/*.parquet",
     "s3://metadata/kubernetes",
     "oci://registry.example.org:5000/models/tiny:1",
+    "oci://ghcr.io/a/b__c/d.e-f@sha256:" + "0a" * 32,
     "https://example.org/corpus.jsonl",
     "https://example.org",
     "https://kubernetes.io/docs.txt",
@@ -47,7 +49,15 @@ BAD = (
     ("hf://name", "write hf://<organisation>/<name>"),
     ("hf://org/", "write hf://<organisation>/<name>"),
     ("s3://B/a", "write s3://<bucket>/<path>"),
-    ("oci://registry", "write oci://<registry>/<repository>:<tag>"),
+    ("oci://registry", _OCI),
+    ("oci://registry/models/tiny", _OCI),
+    ("oci://registry/models/Tiny:1", _OCI),
+    ("oci://registry/models/tiny:", _OCI),
+    ("oci://registry/models/tiny:a b", _PATTERN),
+    ("oci://registry/models/tiny:-1", _OCI),
+    ("oci://registry/models/tiny@sha256:abc", _OCI),
+    ("oci://registry/models/tiny@v1", _OCI),
+    ("oci://me:secret@registry/models/tiny:1", _CREDENTIALS),
     ("https://me:secret@example.org/a", _CREDENTIALS),
     ("s3://key:secret@bucket/a", _CREDENTIALS),
     ("https://169.254.169.254/latest/meta-data", _HOST),
@@ -65,8 +75,8 @@ BAD = (
     ("https://kubernetes.default.svc.cluster.local./api", _CLUSTER),
     ("https://metadata.google.internal/computeMetadata/v1", _CLUSTER),
     ("https://a.localhost/a", _CLUSTER),
-    ("oci://169.254.169.254/latest", _CLUSTER),
-    ("oci://localhost:5000/models/tiny", _CLUSTER),
+    ("oci://169.254.169.254/latest:1", _CLUSTER),
+    ("oci://localhost:5000/models/tiny:1", _CLUSTER),
     ("file://data/a", "write file:///<path>"),
     ("file:////data/a", "write file:///<path>"),
     ("file:///proc/self/environ", _INSIDE),

@@ -7,6 +7,7 @@
     ├── HangDetected          HANG             no step within the timeout
     ├── OutOfMemory           OUT_OF_MEMORY    host or accelerator memory is used up
     ├── StoreFull             STORE_FULL       nothing more can be written
+    ├── RegistryUnavailable   REGISTRY_UNAVAILABLE  an OCI registry can't be reached, or breaks off
     ├── PeerLost              PEER_LOST        another rank is gone: its own words say why
     └── Suspended             SUSPENDED        stopped on request, after a checkpoint
 
@@ -30,6 +31,7 @@ _REASONS = {
     ExitCode.OUT_OF_MEMORY: "OutOfMemory",
     ExitCode.STORE_FULL: "StoreFull",
     ExitCode.PEER_LOST: "PeerLost",
+    ExitCode.REGISTRY_UNAVAILABLE: "RegistryUnavailable",
     ExitCode.SUSPENDED: "Suspended",
 }
 _LOG_BYTES = 4096  # what Kubernetes keeps of a termination log
@@ -103,6 +105,12 @@ class PeerLost(WorkloadError):
     """A collective failed because another rank is gone."""
 
     exit_code = ExitCode.PEER_LOST
+
+
+class RegistryUnavailable(WorkloadError):
+    """An OCI registry can't be reached, or breaks off: another try may mend it."""
+
+    exit_code = ExitCode.REGISTRY_UNAVAILABLE
 
 
 class Suspended(WorkloadError):

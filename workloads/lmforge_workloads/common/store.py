@@ -94,7 +94,7 @@ def locate(uri: str, *, resolve: Resolve | None = None) -> Location:
     if parts is None or scheme == "file":
         return _local(uri if parts is None else unquote(parts.path))
     if scheme == "https":
-        refuse_internal(parts.hostname or "", resolve=resolve or _addresses)
+        refuse_internal(parts.hostname or "", resolve=resolve or addresses)
     return _remote(scheme, uri)
 
 
@@ -157,7 +157,8 @@ def _is_hidden(relative: str) -> bool:
     return any(part.startswith(".") for part in relative.split("/"))
 
 
-def _addresses(host: str) -> list[str]:
+def addresses(host: str) -> list[str]:
+    """What DNS says."""
     try:
         return [str(entry[4][0]) for entry in socket.getaddrinfo(host, None)]
     except OSError as error:

@@ -20,6 +20,7 @@ def heard(status: RunStatus, report: ProgressReport) -> FineTuneStatus:
             "peak_memory": short_bytes(figures.peak_memory_bytes) if figures.peak_memory_bytes else status.peak_memory,
             "rows": figures.rows or status.rows,
             "adapter": figures.adapter or status.adapter,
+            "published": figures.published or status.published,
         }
     )
 
