@@ -9,6 +9,7 @@ from lmforge_api.base import ApiModel, StatusModel
 from lmforge_api.common import Ancestor, ArtifactStatus, CheckpointStatus, InputStatus
 from lmforge_api.finetune import FineTuneSpec
 from lmforge_api.finetune_results import Published, Rows, TrainedAdapter
+from lmforge_api.registry import LOGIN_PATH
 from lmforge_api.trainingjob import TrainingJobSpec
 
 RUN_CONFIG_PATH = "/etc/lmforge/run.json"
@@ -120,6 +121,7 @@ class FineTuneRun(AttemptRun):
         description="The inputs as people know them, for the model card: model, dataset, evaluation, teacher, with source, uri (pvc://claim/path) and, of another object's artifact, digest.",
     )
     lineage: list[Ancestor] = Field([], description="What the inputs were made from, for the model card.")
+    login_path: str = Field(LOGIN_PATH, description="Where the Secret of output.publish is mounted.")
     spec: FineTuneSpec = Field(description="The FineTune's spec.")
 
 

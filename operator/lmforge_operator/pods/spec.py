@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from lmforge_api.common import PodTemplate, Resources
+from lmforge_api.registry import LOGIN_PATH, RegistryAccess
 from lmforge_operator.inputs.uris import CLAIM_MOUNTS
 from lmforge_operator.manifests import Manifest
 
@@ -82,3 +83,17 @@ def node_loss_tolerations() -> list[Manifest]:
 def pull_secrets(names: Iterable[str]) -> list[Manifest]:
     """As a pod names them."""
     return [{"name": name} for name in dict.fromkeys(names)]
+
+
+def login_mounts(access: RegistryAccess | None) -> list[Manifest]:
+    """A registry's login, where a spec names one."""
+    if access is None or access.secret is None:
+        return []
+    return [{"name": "registry", "mountPath": LOGIN_PATH, "readOnly": True}]
+
+
+def login_volumes(access: RegistryAccess | None) -> list[Manifest]:
+    """The volume of `login_mounts`. A Secret that isn't there holds no pod up: the workload says it better."""
+    if access is None or access.secret is None:
+        return []
+    return [{"name": "registry", "secret": {"secretName": access.secret, "defaultMode": 0o440, "optional": True}}]

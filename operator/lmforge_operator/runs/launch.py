@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lmforge_api.common import PodTemplate, Resources, Scheduling
+from lmforge_api.registry import RegistryAccess
 from lmforge_api.run import RUN_CONFIG_PATH, TERMINATION_LOG
 from lmforge_operator import labels
 from lmforge_operator.manifests import Manifest
@@ -15,6 +16,8 @@ from lmforge_operator.pods.spec import (
     container_resources,
     container_security,
     environment,
+    login_mounts,
+    login_volumes,
     node_loss_tolerations,
     pod_security,
     pull_secrets,
@@ -50,6 +53,7 @@ class Launch:
     grace_seconds: int = 120
     hash: str = ""
     tolerations: Sequence[Mapping[str, str | int]] = ()
+    registry: RegistryAccess | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -187,7 +191,7 @@ def _mounts(launch: Launch) -> list[Manifest]:
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "store", "mountPath": launch.store_mount},
     ]
-    return mounts + claim_mounts(launch.claims)
+    return mounts + claim_mounts(launch.claims) + login_mounts(launch.registry)
 
 
 def _volumes(launch: Launch) -> list[Manifest]:
@@ -199,7 +203,7 @@ def _volumes(launch: Launch) -> list[Manifest]:
         {"name": "tmp", "emptyDir": {}},
         {"name": "store", "persistentVolumeClaim": {"claimName": launch.store_claim}},
     ]
-    return volumes + claim_volumes(launch.claims)
+    return volumes + claim_volumes(launch.claims) + login_volumes(launch.registry)
 
 
 def _spread(launch: Launch) -> Manifest | None:

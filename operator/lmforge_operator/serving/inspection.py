@@ -117,6 +117,7 @@ def _pod_spec(spec: InferenceServiceSpec, settings: Settings) -> Manifest:
         "containers": [_container(spec, settings)],
         "volumes": [
             *pods.claim_volumes(_claims(spec), writable=spec.cache is not None),
+            *pods.login_volumes(spec.model.registry),
             {"name": "tmp", "emptyDir": {}},
         ],
         "tolerations": [*pods.node_loss_tolerations(), *settings.pods.tolerations, *template.tolerations],
@@ -139,6 +140,7 @@ def _container(spec: InferenceServiceSpec, settings: Settings) -> Manifest:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             *pods.claim_mounts(_claims(spec), writable=spec.cache is not None),
+            *pods.login_mounts(spec.model.registry),
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
@@ -151,7 +153,23 @@ def _command(spec: InferenceServiceSpec) -> list[str]:
         return ["python", "-m", "lmforge_workloads.serve.outline", "--uri", spec.model.uri or ""]
     path = in_pod(place(spec), store_claim="", store_mount="").removeprefix("file://")
     program, says = ("fetch", "--uri") if spec.cache else ("inspection", "--name")
-    return ["python", "-m", f"lmforge_workloads.serve.{program}", "--path", path, says, spec.model.uri or ""]
+    return [
+        "python",
+        "-m",
+        f"lmforge_workloads.serve.{program}",
+        "--path",
+        path,
+        says,
+        spec.model.uri or "",
+        *_access(spec),
+    ]
+
+
+def _access(spec: InferenceServiceSpec) -> list[str]:
+    access = spec.model.registry
+    if access is None:
+        return []
+    return [*(["--secret", access.secret] if access.secret else []), *(["--insecure"] if access.insecure else [])]
 
 
 def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from lmforge_workloads.common.launch import Place
 from lmforge_workloads.common.metrics import MetricsLog
 from lmforge_workloads.common.progress import Reporter
 from lmforge_workloads.common.store import locate
-from lmforge_workloads.finetune import data, export, models, resize
+from lmforge_workloads.finetune import data, export, models, publish, resize
 from lmforge_workloads.finetune.build import Trainer, build
 from lmforge_workloads.finetune.encode import Encoder
 from lmforge_workloads.finetune.facts import facts_of
@@ -39,7 +39,11 @@ def _work(run: FineTuneRun, place: Place, reporter: Reporter, stop: StopSignal) 
     if (already := export.left(run)) is not None:
         _tell_again(run, reporter)
         reporter.update(artifact=already[0], fine_tune=already[1])
+        if place.rank == 0:
+            _publish(run, reporter)
         return
+    if place.rank == 0:
+        publish.check(run)
     directory = models.directory_of(run.model_path)
     tokenizer = models.load_tokenizer(run, directory)
     rows = _rows(run, place, tokenizer, reporter)
@@ -57,6 +61,7 @@ def _work(run: FineTuneRun, place: Place, reporter: Reporter, stop: StopSignal) 
         standing = _train(run, place, directory, tokenizer, rows, resumed, standing, agreement, reporter, stop)
     if place.rank == 0:
         _export(run, directory, tokenizer, rows, standing, reporter)
+        _publish(run, reporter)
 
 
 def _rows(run: FineTuneRun, place: Place, tokenizer: PreTrainedTokenizerBase, reporter: Reporter) -> data.Data:
@@ -163,6 +168,13 @@ def _export(
     status, adapter = export.export(run, source)
     figures = (reporter.report.fine_tune or FineTuneFigures()).model_copy(update={"adapter": adapter})
     reporter.update(artifact=status, fine_tune=figures)
+
+
+def _publish(run: FineTuneRun, reporter: Reporter) -> None:
+    reporter.update(stage="Exporting")
+    published = publish.publish(run)
+    figures = (reporter.report.fine_tune or FineTuneFigures()).model_copy(update={"published": published})
+    reporter.update(fine_tune=figures)
 
 
 def _tell_sizes(trainer: Trainer, rows: data.Data, reporter: Reporter) -> None:

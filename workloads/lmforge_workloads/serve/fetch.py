@@ -12,13 +12,18 @@ import fcntl
 import posixpath
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from lmforge_api.inspection import Inspection
+from lmforge_api.oci import Reference, parse
+from lmforge_api.registry import LOGIN_PATH, RegistryAccess
 from lmforge_api.run import TERMINATION_LOG
-from lmforge_workloads.common import artifact
+from lmforge_workloads.common import artifact, modelpack
 from lmforge_workloads.common.exits import DataError, UserError, classify
+from lmforge_workloads.common.registry import opened
+from lmforge_workloads.common.registry_login import read_login
 from lmforge_workloads.common.store import Location, locate
 from lmforge_workloads.serve import inspection
 
@@ -26,8 +31,15 @@ UNUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.
 """The same weights in other formats, which lie beside safetensors in many repositories."""
 
 
-def fetch(uri: str, target: Path, *, check: Callable[[], None] = lambda: None) -> None:
-    """Copies the file, or all files below the directory, that `uri` names. Does nothing when it's there already.
+def fetch(
+    uri: str,
+    target: Path,
+    access: RegistryAccess = RegistryAccess(),
+    *,
+    login_path: Path = Path(LOGIN_PATH),
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Copies what `uri` names, unless it is there: a file, all files below a directory, or those of an OCI artifact.
 
     `check` is asked before anything is copied, and may raise.
 
@@ -37,13 +49,25 @@ def fetch(uri: str, target: Path, *, check: Callable[[], None] = lambda: None) -
         if artifact.read_manifest(directory_of(target)) is not None:
             return
         check()
-        with artifact.writing(directory_of(target), kind="Model", created_by="fetch", metadata={"uri": uri}) as staged:
+        metadata = {"uri": uri}
+        with artifact.writing(directory_of(target), kind="Model", created_by="fetch", metadata=metadata) as staged:
+            if uri.startswith("oci://"):
+                metadata["pinned"] = _pull(parse(uri), staged, access, login_path)
+                return
             source = locate(uri)
             for file in wanted(source.files()):
                 name = _relative(file, source) or target.name
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 file.filesystem.get_file(file.path, str(staged / name))
                 _check_size(file, staged / name)
+
+
+def _pull(reference: Reference, staged: Path, access: RegistryAccess, login_path: Path) -> str:
+    """Gives the URI that always names what has come, whatever becomes of the tag."""
+    login = read_login(reference.registry, access, mounted=login_path)
+    with opened(reference, access, login=login) as registry:
+        digest = modelpack.pull(registry, staged)
+    return replace(reference, tag="", digest=digest).uri
 
 
 def wanted(files: Sequence[Location]) -> list[Location]:
@@ -86,12 +110,14 @@ def _alone(target: Path) -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch, look, say."""
     parser = argparse.ArgumentParser(prog="lmforge_workloads.serve.fetch", description="Bring a model to a claim.")
-    parser.add_argument("--uri", required=True, help="hf://, s3:// or https://")
+    parser.add_argument("--uri", required=True, help="hf://, s3://, https:// or oci://")
     parser.add_argument("--path", type=Path, required=True, help="where it is to be")
+    parser.add_argument("--secret", help="what people call the registry's mounted Secret (oci://)")
+    parser.add_argument("--insecure", action="store_true", help="speak plain http to the registry (oci://)")
     options = parser.parse_args(arguments)
 
     def look() -> Inspection:
-        fetch(options.uri, options.path)
+        fetch(options.uri, options.path, RegistryAccess(secret=options.secret, insecure=options.insecure))
         return inspection.inspect(options.path, name=options.uri)
 
     return tell(options.uri, look)

@@ -1,5 +1,7 @@
 """What an attempt of a FineTune consists of. Pure."""
 
+from dataclasses import replace
+
 from lmforge_api import derive_finetune as derive
 from lmforge_api.common import Attempt
 from lmforge_api.run import FineTuneRun
@@ -13,7 +15,7 @@ PROGRAM = "lmforge_workloads.finetune"
 
 def launch(tuning: Tuning, attempt: Attempt, settings: Settings, *, reports_ca: str) -> Launch:
     """Everything that the attempt's Job, Service and ConfigMap are made from."""
-    return launch_of(
+    common = launch_of(
         tuning,
         attempt,
         settings,
@@ -22,6 +24,7 @@ def launch(tuning: Tuning, attempt: Attempt, settings: Settings, *, reports_ca: 
         told=_told(tuning, attempt, settings),
         reports_ca=reports_ca,
     )
+    return replace(common, registry=tuning.spec.output.publish)
 
 
 def _told(tuning: Tuning, attempt: Attempt, settings: Settings) -> FineTuneRun:
