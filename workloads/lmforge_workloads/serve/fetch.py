@@ -29,12 +29,13 @@ from lmforge_workloads.serve import inspection
 
 UNUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.tflite", "*.ot")
 """The same weights in other formats, which lie beside safetensors in many repositories."""
+_OPEN = RegistryAccess()
 
 
 def fetch(
     uri: str,
     target: Path,
-    access: RegistryAccess = RegistryAccess(),
+    access: RegistryAccess = _OPEN,
     *,
     login_path: Path = Path(LOGIN_PATH),
     check: Callable[[], None] = lambda: None,
