@@ -58,12 +58,12 @@ def _encoded(password: str) -> str:
 
 
 @contextmanager
-def oci_registry(directory: Path, *, login: bool = False) -> Iterator[OciRegistry]:
+def oci_registry(directory: Path, *, login: bool = False, at: str = "") -> Iterator[OciRegistry]:
     """Until the end of the block. Not on loopback, which programs refuse to fetch from."""
     program = shutil.which(PROGRAM)
     assert program, f"{PROGRAM} is missing: apt-get install -y docker-registry"
     directory.mkdir(parents=True, exist_ok=True)
-    registry = OciRegistry(directory, _free_address(), login)
+    registry = OciRegistry(directory, at or _free_address(), login)
     (directory / "htpasswd").write_text(_HTPASSWD)
     auth = {"auth": {"htpasswd": {"realm": "tests", "path": str(directory / "htpasswd")}}} if login else {}
     config = {

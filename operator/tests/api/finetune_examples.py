@@ -45,6 +45,9 @@ TAKEN: dict[str, Fields] = {
     },
     "preferences": {"method": "dpo", "dataset": {"format": "preference"}, "dpo": {"beta": 0.2}},
     "preferences with an adapter": {"method": "dpo", "lora": {"rank": 8}, "output": {"merge": True}},
+    "published": {
+        "output": {"publish": {"uri": "oci://r.example.org:5000/team/a:v1.0", "secret": "login", "insecure": True}}
+    },
     "steps": {"steps": 60, "evaluation": {"everySteps": 20}, "checkpoint": {"everySteps": 20}, "earlyStopping": {}},
     "half an epoch": {"epochs": 0.5},
     "elastic": {"distributed": {"elastic": {"minNodes": 1, "maxNodes": 4}, "nodes": 2}},

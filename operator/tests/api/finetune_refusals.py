@@ -1,7 +1,7 @@
 """Changes to a good FineTune that the API server refuses, each with its sentence: methods, lengths, machines."""
 
 from finetune_examples import GPU, TEACHER, init
-from specs import Refused
+from specs import Fields, Refused
 
 METHOD = (
     Refused(
@@ -249,4 +249,23 @@ BOUNDS = (
     ),
 )
 
-REFUSED_FINETUNES = (*METHOD, *MODEL, *STUDENT, *LENGTH, *WORLD, *BOUNDS)
+_TAG = (
+    "output.publish.uri names the tag that the artifact gets: write oci://<registry>/<repository>:<tag>, the repository "
+    "in lowercase, without a digest"
+)
+
+
+def _publish(uri: str) -> Fields:
+    return {"output": {"publish": {"uri": uri}}}
+
+
+PUBLISH = (
+    Refused(
+        "a digest to publish as", _publish("oci://r.example.org/a@sha256:" + "0a" * 32), _TAG, "output.publish.uri"
+    ),
+    Refused("a tag to publish as is missing", _publish("oci://r.example.org/a"), _TAG, "output.publish.uri"),
+    Refused("capitals in a repository", _publish("oci://r.example.org/Team/a:1"), _TAG, "output.publish.uri"),
+    Refused("a bucket to publish to", _publish("s3://bucket/a"), _TAG, "output.publish.uri"),
+)
+
+REFUSED_FINETUNES = (*METHOD, *PUBLISH, *MODEL, *STUDENT, *LENGTH, *WORLD, *BOUNDS)

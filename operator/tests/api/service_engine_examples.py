@@ -5,7 +5,7 @@ from specs import Fields, Refused
 
 _SCHEMES = (
     "engine vllm loads models from pvc://, hf:// and file:// (inside the image), and with cache, to which they "
-    "are copied, from s3://: write one of these"
+    "are copied, from s3:// and oci://: write one of these"
 )
 _FILES = (
     "engine llamacpp loads a GGUF file from pvc:// or file:// (inside the image), and with cache from s3:// or "
@@ -43,8 +43,8 @@ MODEL = (
     Refused(
         "a cache for what is on a claim",
         CACHE,
-        "cache is for models of hf://, s3:// and https://, which are copied to it: what is on a claim or in the image "
-        "already is read where it is. Leave cache out",
+        "cache is for models of hf://, s3://, https:// and oci://, which are copied to it: what is on a claim or in the "
+        "image already is read where it is. Leave cache out",
         "cache",
     ),
     Refused("no place for a cache", {**model_at("hf://org/name"), "cache": {}}, _ONE_CACHE, "cache"),
@@ -54,6 +54,19 @@ MODEL = (
         {**model_at("https://example.org/model"), **CACHE},
         _SCHEMES,
         "model.uri",
+    ),
+    Refused("a registry without a cache", model_at("oci://registry.example.org/tiny:1"), _SCHEMES, "model.uri"),
+    Refused(
+        "a registry's login for a hub",
+        {"model": {"uri": "hf://org/name", "registry": {"secret": "login"}}},
+        "model.registry is about models of oci://: leave it out, or write uri: oci://<registry>/<repository>:<tag>",
+        "model.registry",
+    ),
+    Refused(
+        "a registry's model on the nodes",
+        {**model_at("oci://registry.example.org/tiny:1"), "cache": NODES},
+        "models of oci:// are copied to a claim: write cache.claim instead of cache.nodeLocal",
+        "cache.nodeLocal",
     ),
     Refused("a web page", model_at("https://example.org/model"), _SCHEMES, "model.uri"),
     Refused("a data set of the hub", model_at("hf://datasets/org/name"), _HUB, "model.uri"),
@@ -149,7 +162,7 @@ ENGINES = (
         "a model of the hub",
         model_at("hf://org/name"),
         "engine onnxruntime loads a directory with genai_config.json from pvc:// or file:// (inside the image), and "
-        "with cache from hf:// or s3://: copy what onnxruntime-genai's model builder wrote to one of these",
+        "with cache from hf://, s3:// or oci://: copy what onnxruntime-genai's model builder wrote to one of these",
         "model.uri",
     ),
     _on(

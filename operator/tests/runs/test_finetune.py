@@ -238,3 +238,20 @@ def test_a_success_says_what_it_was_worth() -> None:
     assert status.message == (
         "Finished 60 steps. Evaluation loss went from 3.1000 to 2.2000, perplexity from 22.20 to 9.03."
     )
+
+
+def test_the_login_of_the_registry_to_publish_to_is_mounted_and_not_in_what_pods_are_told() -> None:
+    to = {"uri": "oci://r.example.org/team/chat:1", "secret": "registry-login"}
+    started = launched(output={"publish": to})
+    pod_spec = objects.job(started)["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod_spec["volumes"] if each["name"] == "registry"]
+    assert volume["secret"]["secretName"] == "registry-login"
+    assert told(output={"publish": to}).login_path == pod_spec["containers"][0]["volumeMounts"][-1]["mountPath"]
+
+
+def test_status_says_where_the_artifact_was_published() -> None:
+    published = {"uri": "oci://r.example.org/team/chat:1", "digest": "sha256:ab"}
+    first = at_work({**FIGURES, "published": published})
+    assert first.published is not None
+    assert first.published.wire() == published
+    assert at_work({"epoch": 2.0}, first.wire()).published == first.published

@@ -7,6 +7,7 @@ from serving_builders import spec
 
 from lmforge_api.inferenceservice import ServedModelStatus
 from lmforge_api.inspection import Inspection
+from lmforge_api.registry import LOGIN_PATH
 from lmforge_operator.kinds.inferenceservice.model import find_model
 from lmforge_operator.kinds.inferenceservice.observe import owner_of
 from lmforge_operator.manifests import Manifest
@@ -145,6 +146,7 @@ CACHED = {"cache": {"claim": "models"}, "model": {"uri": "s3://bucket/team/tiny"
 PLACES: dict[str, tuple[str, str]] = {
     "a hub's model": ("hf://org/tiny", "tiny"),
     "a hub's model at a revision": ("hf://org/tiny@v2", "tiny"),
+    "a registry's artifact by its tag": ("oci://registry.example.org/team/tiny:1", "tiny"),
     "a bucket's directory": ("s3://bucket/team/tiny/", "tiny"),
     "a file of the web": ("https://example.org/tiny.gguf", "tiny.gguf"),
 }
@@ -180,3 +182,14 @@ def test_whoever_fetches_may_write_to_the_cache_and_has_the_users_secrets() -> N
     assert container["command"][5:] == ["--uri", "s3://bucket/team/tiny"]
     assert container["volumeMounts"][0]["readOnly"] is False
     assert container["envFrom"] == [{"secretRef": {"name": "hub-token"}}]
+
+
+def test_whoever_fetches_from_a_registry_has_its_login_mounted() -> None:
+    registry = {"secret": "registry-login", "insecure": True}
+    asked = spec(model={"uri": "oci://r.example.org/tiny:1", "registry": registry}, cache={"claim": "models"})
+    pod_spec = inspection.job(OWNER, asked, SETTINGS)["spec"]["template"]["spec"]
+    (container,) = pod_spec["containers"]
+    assert container["command"][-3:] == ["--secret", "registry-login", "--insecure"]
+    assert {"name": "registry", "mountPath": LOGIN_PATH, "readOnly": True} in container["volumeMounts"]
+    (volume,) = [each for each in pod_spec["volumes"] if each["name"] == "registry"]
+    assert (volume["secret"]["secretName"], volume["secret"]["optional"]) == ("registry-login", True)

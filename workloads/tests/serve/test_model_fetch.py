@@ -5,11 +5,17 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+from oci_registry import oci_registry
 from s3_server import bucket
 
 from lmforge_api.artifact import MANIFEST_NAME
 from lmforge_api.inspection import Inspection
-from lmforge_workloads.common import artifact
+from lmforge_api.oci import Reference
+from lmforge_api.registry import RegistryAccess
+from lmforge_api.run import ExitCode
+from lmforge_workloads.common import artifact, modelpack
+from lmforge_workloads.common.registry import opened
+from lmforge_workloads.common.registry_login import read_login
 from lmforge_workloads.serve.fetch import fetch, main
 
 CONFIG = {
@@ -92,3 +98,32 @@ def test_two_at_once_fetch_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             each.join(60)
     assert [each.exitcode for each in both] == [0, 0]
     assert artifact.verify(tmp_path / "tiny") == []
+
+
+def test_an_oci_artifact_comes_whole_and_pinned_with_the_login_of_a_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    access = RegistryAccess(secret="registry-login", insecure=True)
+    with oci_registry(tmp_path / "registry", login=True) as registry:
+        secret = registry.secret(tmp_path / "secret")
+        reference = Reference(registry.address, "models/tiny", tag="1")
+        with artifact.writing(tmp_path / "model", kind="model", created_by="tests") as staged:
+            (staged / "model.safetensors").write_bytes(b"weights")
+        manifest = artifact.read_manifest(tmp_path / "model")
+        assert manifest is not None
+        with opened(reference, access, login=read_login(registry.address, access, mounted=secret)) as client:
+            digest = modelpack.push(client, tmp_path / "model", manifest)
+        fetch(reference.uri, tmp_path / "claim/tiny", access, login_path=secret)
+        assert main(["--uri", reference.uri, "--path", str(tmp_path / "open"), "--insecure"]) == 0
+    fetched = artifact.read_manifest(tmp_path / "claim/tiny")
+    assert fetched is not None
+    assert (fetched.digest, artifact.verify(tmp_path / "claim/tiny")) == (manifest.digest, [])
+    assert fetched.metadata["pinned"] == f"oci://{registry.address}/models/tiny@{digest}"
+    assert "refuses requests without a login" in said(capsys).problem
+    assert not (tmp_path / "open").exists()
+
+
+def test_a_registry_that_cannot_be_reached_is_worth_another_try(tmp_path: Path) -> None:
+    with oci_registry(tmp_path / "registry") as registry:
+        uri = f"oci://{registry.address}/models/tiny:1"
+    assert main(["--uri", uri, "--path", str(tmp_path / "tiny"), "--insecure"]) == ExitCode.REGISTRY_UNAVAILABLE
