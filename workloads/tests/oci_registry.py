@@ -1,4 +1,4 @@
-"""An OCI registry of the tests' own: Debian's docker-registry, on an address of this machine, which may ask for a login."""
+"""An OCI registry of the tests' own: Debian's docker-registry, on an address of this machine."""
 
 import base64
 import json

@@ -154,9 +154,9 @@ def test_a_secret_that_is_missing_or_for_another_registry_is_said(tmp_path: Path
 
 def test_plain_http_is_spoken_only_where_the_spec_says_so(tmp_path: Path) -> None:
     with oci_registry(tmp_path / "registry") as registry:
-        with opened(tiny(registry), RegistryAccess(), login=None) as client:
-            with pytest.raises(RegistryUnavailable, match="plain http needs insecure: true"):
-                client.may_push()
+        refused = pytest.raises(RegistryUnavailable, match="plain http needs insecure: true")
+        with opened(tiny(registry), RegistryAccess(), login=None) as client, refused:
+            client.may_push()
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../evil"])
