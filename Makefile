@@ -58,16 +58,17 @@ format: venv ## Format the code
 	@.venv/bin/ruff check --fix --quiet .
 	@.venv/bin/ruff format --quiet .
 
-redis: ## Debian's redis-server, which tests of sessions and limits start on a port of their own
-	@command -v redis-server >/dev/null || { echo "▸ installing redis-server"; \
+servers: ## Debian's redis-server and docker-registry, which tests start on ports of their own
+	@for server in redis-server docker-registry; do \
+		command -v $$server >/dev/null || { echo "▸ installing $$server"; \
 		DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null || { \
-		echo "redis-server is missing: apt-get install -y redis-server (as root)"; exit 1; }; }
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$server >/dev/null || { \
+		echo "$$server is missing: apt-get install -y $$server (as root)"; exit 1; }; }; done
 
-test-fast: venv redis ## Tests without a cluster, in under two minutes
+test-fast: venv servers ## Tests without a cluster, in under two minutes
 	@.venv/bin/pytest -q -m "not distributed and not integration and not cluster and not model"
 
-test: check images redis ## All tests: unit, integration, distributed numerics, end to end on the cluster
+test: check images servers ## All tests: unit, integration, distributed numerics, end to end on the cluster
 	@.venv/bin/pytest
 
 test-serving: images ## InferenceService on the cluster with the real engines
@@ -87,4 +88,4 @@ clean: ## Remove what builds left in the tree
 
 include e2e/cluster/cluster.mk
 
-.PHONY: help venv demo up images down generate check format redis test-fast test test-serving test-finetune test-queueing bench clean
+.PHONY: help venv demo up images down generate check format servers test-fast test test-serving test-finetune test-queueing bench clean

@@ -42,8 +42,9 @@ class OciRegistry:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return list(json.load(answer)["tags"] or [])
         except urllib.error.HTTPError as error:
-            assert error.code == 404
-            return []
+            if error.code != 404:
+                raise
+            return []  # of a repository that nothing was tagged in
 
     def secret(self, mounted: Path, *, password: str = PASSWORD, host: str = "") -> Path:
         """A Secret of type kubernetes.io/dockerconfigjson, as it is mounted."""
@@ -61,7 +62,7 @@ def _encoded(password: str) -> str:
 def oci_registry(directory: Path, *, login: bool = False, at: str = "") -> Iterator[OciRegistry]:
     """Until the end of the block. Not on loopback, which programs refuse to fetch from."""
     program = shutil.which(PROGRAM)
-    assert program, f"{PROGRAM} is missing: apt-get install -y docker-registry"
+    assert program, f"{PROGRAM} is missing: make servers, or apt-get install -y docker-registry"
     directory.mkdir(parents=True, exist_ok=True)
     registry = OciRegistry(directory, at or _free_address(), login)
     (directory / "htpasswd").write_text(_HTPASSWD)

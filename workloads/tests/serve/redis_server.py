@@ -24,7 +24,7 @@ class RedisServer:
     def start(self) -> None:
         """Returns when it answers."""
         program = shutil.which(PROGRAM)
-        assert program, f"{PROGRAM} is missing: make redis, or apt-get install -y redis-server"
+        assert program, f"{PROGRAM} is missing: make servers, or apt-get install -y redis-server"
         options = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen([program, *options], cwd=self._directory, stdout=log, stderr=log)
