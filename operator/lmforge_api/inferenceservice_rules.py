@@ -28,6 +28,11 @@ _CACHE_RULES = (
         "already is read where it is. Leave cache out",
         path=".cache",
     ),
+    Rule(
+        "!has(self.cache) || !self.cache.nodeLocal || !has(self.model.uri) || !self.model.uri.startsWith('oci://')",
+        "models of oci:// are copied to a claim: write cache.claim instead of cache.nodeLocal",
+        path=".cache.nodeLocal",
+    ),
 )
 
 _SIZE_RULES = (

@@ -250,8 +250,8 @@ BOUNDS = (
 )
 
 _TAG = (
-    "output.publish.uri names the tag that the artifact gets: write oci://<registry>/<repository>:<tag>, the repository "
-    "in lowercase, without a digest"
+    "output.publish.uri names the tag that the artifact gets: write oci://<registry>/<repository>:<tag>, the "
+    "repository in lowercase, without a digest"
 )
 
 

@@ -43,8 +43,8 @@ MODEL = (
     Refused(
         "a cache for what is on a claim",
         CACHE,
-        "cache is for models of hf://, s3://, https:// and oci://, which are copied to it: what is on a claim or in the "
-        "image already is read where it is. Leave cache out",
+        "cache is for models of hf://, s3://, https:// and oci://, which are copied to it: what is on a claim or in "
+        "the image already is read where it is. Leave cache out",
         "cache",
     ),
     Refused("no place for a cache", {**model_at("hf://org/name"), "cache": {}}, _ONE_CACHE, "cache"),
