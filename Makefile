@@ -75,7 +75,7 @@ test-serving: images ## InferenceService on the cluster with the real engines
 	@.venv/bin/pytest $(addprefix e2e/scenarios/serving,.py _traffic.py _adapters.py _canary.py _llamacpp.py _onnx.py _nodes.py _node_cache.py)
 
 test-finetune: images ## FineTune on the cluster with a real model, to answers of the served result
-	@.venv/bin/pytest $(addprefix e2e/scenarios/finetune,.py _methods.py _distributed.py)
+	@.venv/bin/pytest $(addprefix e2e/scenarios/finetune,.py _methods.py _distributed.py _registry.py)
 
 test-queueing: venv ## TrainingJobs in the queues of the real Kueue, beside an API server of its own
 	@.venv/bin/pytest e2e/scenarios/queueing.py
