@@ -1,4 +1,4 @@
-"""A control group for everything that runs on one node: its agents and its containers.
+"""A control group for everything that runs on one node, its agents and its containers, and one for the control plane.
 
 It gives the kubelet a root of its own, so that several fit on one machine; and it is the proof of what belongs to a
 node, so that a node can be switched off at once, also after a crash, without touching anybody else's processes.
@@ -17,9 +17,11 @@ from pathlib import Path
 from e2e.cluster.shell import wait_for
 
 PARENT = "lmforge"
-# Under full load a node must still say that it is alive: its agents go before its pods, the cluster before the rest.
+# Under full load a node must still say that it is alive, and the API server answer: the control plane goes before the
+# nodes, their agents before their pods, the cluster before the rest, but not far before the kernel's own workers.
+CONTROL_PLANE_WEIGHT = 8
 AGENTS_WEIGHT = 8
-CLUSTER_WEIGHT = 8
+CLUSTER_WEIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class NodeGroup:
     """The control groups /lmforge/<node> (with the kubelet's kubepods below) and /lmforge/<node>/agents."""
 
     node: str
+    weight: int = 1
+    """Its share beside other nodes."""
 
     @property
     def path(self) -> str:
@@ -37,6 +41,7 @@ class NodeGroup:
             for name in (PARENT, f"{PARENT}/{self.node}", f"{PARENT}/{self.node}/agents"):
                 _make(tree / name)
             _set_weight(tree / PARENT, CLUSTER_WEIGHT)
+            _set_weight(tree / PARENT / self.node, self.weight)
             _set_weight(tree / PARENT / self.node / "agents", AGENTS_WEIGHT)
 
     def joining(self, argv: Sequence[str]) -> Sequence[str]:

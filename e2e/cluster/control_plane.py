@@ -30,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 
 from e2e.cluster import binaries
+from e2e.cluster.cgroups import NodeGroup
 from e2e.cluster.paths import Paths, default_paths
 from e2e.cluster.pki import Authority, Identity
 from e2e.cluster.process import Daemon
@@ -73,8 +74,12 @@ class ControlPlane:
         settings: Settings | None = None,
         paths: Paths | None = None,
         survives: bool = False,
+        group: NodeGroup | None = None,
     ) -> None:
-        """``survives``: the processes go on when this program ends; else they die with it, however it ends."""
+        """``survives``: the processes go on when this program ends; else they die with it, however it ends.
+
+        ``group``: where they run, if it matters how they share the machine with nodes.
+        """
         self.folder = folder
         self.components = tuple(components)
         self.settings = settings or Settings()
@@ -82,6 +87,7 @@ class ControlPlane:
         self.authority = Authority(folder / "pki")
         self.kubeconfig = folder / "kubeconfig"
         self._survives = survives
+        self._group = group
         self._daemons: dict[str, Daemon] = {}
 
     @property
@@ -93,6 +99,8 @@ class ControlPlane:
         binaries.ensure(self.paths, *self.components, "kubectl")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_credentials()
+        if self._group:
+            self._group.create()
         for name in self.components:
             self.daemon(name).start()
             if name == "kube-apiserver":
@@ -135,6 +143,7 @@ class ControlPlane:
         if name not in self._daemons:
             argv = [str(self.paths.bin / name), *self._arguments(name)]
             argv += self.settings.extra_arguments.get(name, ())
+            argv = list(self._group.joining(argv)) if self._group else argv
             self._daemons[name] = Daemon(name, argv, self.folder, dies_with_parent=not self._survives)
         return self._daemons[name]
 

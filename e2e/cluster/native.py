@@ -11,6 +11,7 @@ from pathlib import Path
 
 from e2e.cluster import addons, binaries, layers, mounts, network, prerequisites, system_image
 from e2e.cluster.buildah import Buildah
+from e2e.cluster.cgroups import CONTROL_PLANE_WEIGHT, NodeGroup
 from e2e.cluster.control_plane import API, SCHEDULING, ControlPlane, Settings
 from e2e.cluster.errors import ClusterError, CommandFailed, StartError
 from e2e.cluster.image_builder import ImageBuilder
@@ -21,6 +22,7 @@ from e2e.cluster.registry import REGISTRY, Registry
 from e2e.cluster.shell import locked, say, step, succeeds, wait_for
 
 API_PORT = 16443
+CONTROL_PLANE_GROUP = NodeGroup("control-plane", weight=CONTROL_PLANE_WEIGHT)
 NEEDED = (*API, *SCHEDULING, "kubectl", "kubelet", "kube-proxy", *system_image.PROGRAMS)
 
 
@@ -42,7 +44,14 @@ class NativeCluster:
             service_hosts=(network.API_SERVICE, "kubernetes", "kubernetes.default.svc"),
         )
         folder = self.paths.state / "control-plane"
-        return ControlPlane(folder, components=(*API, *SCHEDULING), settings=settings, paths=self.paths, survives=True)
+        return ControlPlane(
+            folder,
+            components=(*API, *SCHEDULING),
+            settings=settings,
+            paths=self.paths,
+            survives=True,
+            group=CONTROL_PLANE_GROUP,
+        )
 
     @property
     def registry(self) -> Registry:
@@ -92,6 +101,7 @@ class NativeCluster:
             for folder in (self.paths.state / "nodes").glob("node-*"):  # an earlier `up` may have started more
                 self._node(folder.name).remove()
             self.control_plane.kill()  # nothing is gained by an orderly end: the data goes too
+            CONTROL_PLANE_GROUP.remove()
             self.registry.stop()
             network.remove_bridge()
             mounts.remove(self.paths.state)
