@@ -49,9 +49,9 @@ def fetch(
     with _alone(target):
         if artifact.read_manifest(directory_of(target)) is not None:
             return
-        check()
         metadata = {"uri": uri}
         with artifact.writing(directory_of(target), kind="Model", created_by="fetch", metadata=metadata) as staged:
+            check()  # by now what somebody who was killed had copied is gone
             if uri.startswith("oci://"):
                 metadata["pinned"] = _pull(parse(uri), staged, access, login_path)
                 return

@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,9 +42,10 @@ def keep(uri: str, target: Path, *, folder: str) -> None:
 def _check_writable(place: Path, *, folder: str) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
-        (place / f".writable-{os.getpid()}").touch()
-        (place / f".writable-{os.getpid()}").unlink()
+        tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
+        if isinstance(classify(error), StoreFull):
+            raise StoreFull(f"folder {folder} is full: {_REMEDY}") from error
         user = os.getuid()
         raise UserError(
             f"user {user} can't write to folder {folder} ({error.strerror}): the administrator has to give it to that "

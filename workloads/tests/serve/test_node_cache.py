@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lmforge_api.inspection import Inspection
 from lmforge_workloads.common import artifact
 from lmforge_workloads.common.exits import StoreFull, UserError, WorkloadError
 from lmforge_workloads.serve import outline
+from lmforge_workloads.serve.fetch import fetch
 from lmforge_workloads.serve.node_cache import keep, main
 
 FOLDER = "/var/lib/lmforge/models"
@@ -65,6 +67,31 @@ def test_who_waits_goes_on_when_the_one_that_fetches_is_killed(tmp_path: Path, m
         assert gate.passed == 2
     assert artifact.verify(target) == []
     assert sorted(path.name for path in target.parent.iterdir()) == [".lock-tiny", "tiny"]
+
+
+def test_what_a_killed_one_left_is_gone_before_room_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, target, seen = Gate("tiny/model.safetensors"), tmp_path / "chats/1a2b/tiny", list[int]()
+    with bucket(TINY, monkeypatch, gate=gate):
+        first = fetcher(target)
+        assert gate.reached.wait(60)
+        first.send_signal(signal.SIGKILL)
+        first.wait(60)
+        gate.opened.set()
+        assert any(path.is_file() for path in target.parent.rglob("*.json")), "something is left"
+        fetch(URI, target, check=lambda: seen.append(len(list(target.parent.rglob("*.json")))))
+    assert seen == [0]
+
+
+def test_pods_with_the_same_process_id_find_the_folder_writable_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bucket(TINY, monkeypatch):
+        keep(URI, tmp_path / "tiny", folder=FOLDER)
+        with ThreadPoolExecutor(8) as pods:
+            for done in [pods.submit(keep, URI, tmp_path / "tiny", folder=FOLDER) for _ in range(2000)]:
+                done.result()
 
 
 def test_a_gguf_file_is_kept_in_a_directory_with_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
