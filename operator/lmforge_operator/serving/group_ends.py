@@ -42,8 +42,8 @@ def _leader(follower: ReplicaSeen) -> str:
 
 
 def _ended(pod: ReplicaSeen) -> bool:
-    """By itself: a pod that is deleted ends too."""
-    return pod.restarts > 0 or (pod.exit_code is not None and not pod.deleting)
+    """By itself: a pod that is deleted ends too, and a model that can't be fetched may be there at the next try."""
+    return not pod.fetches and (pod.restarts > 0 or (pod.exit_code is not None and not pod.deleting))
 
 
 def _when(pod: ReplicaSeen) -> datetime:

@@ -229,6 +229,7 @@ def test_who_ended_why_and_how_often_outlives_the_pods() -> None:
 COUNTS = {
     "each life counts once, however often it is looked at": (after(LIVES[0], LIVES[0], LIVES[0]), 1),
     "a pod that only was deleted doesn't count": (after(life("u", deleting=True, exit_code=143)), 0),
+    "a model that couldn't be fetched doesn't count": (after(life("u", fetches=True, **NO_DEVICE)), 0),
     "two pods of a life are one end": (after(life("u", follower=NO_DEVICE, **ended("lost"))), 1),
     "what ended and isn't started anew yet": (after(life("u", exit_code=1, words="x")), 1),
     "ready again": (after(*LIVES, (pod(name=f"{NEW}-0", uid="u3"), pod(name=f"{NEW}-0-1"))), 0),
