@@ -21,6 +21,7 @@ class Steps:
     """Generations of as many tokens as they were asked for. While `go` is clear, none makes a step."""
 
     order: list[int] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
     go: threading.Event = field(default_factory=threading.Event)
 
     def begin(self, ask: Ask) -> "Counting":
@@ -34,8 +35,9 @@ class Counting:
     made: int = 0
 
     def step(self) -> Piece:
-        self.steps.go.wait()
         number = self.ask.prompt[0]
+        self.steps.begun.append(number)
+        self.steps.go.wait()
         self.steps.order.append(number)
         if number < 0:
             raise RuntimeError("broken")
@@ -102,6 +104,7 @@ async def test_a_full_line_refuses_and_says_so() -> None:
 async def test_a_client_that_goes_frees_its_place_also_in_line() -> None:
     with scheduler(go=False, slots=1) as (running, steps):
         gone, waiting, last = (running.submit(ask(number, 1_000_000)) for number in (1, 2, 3))
+        await until(lambda: steps.begun, what="the first one makes a step, and holds the only place")
         for job in (gone, waiting):
             pieces = job.pieces()
             reader = asyncio.ensure_future(anext(pieces))
