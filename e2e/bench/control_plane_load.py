@@ -12,9 +12,10 @@ from e2e.bench.control_plane_world import NAMESPACE
 from lmforge_operator.errors import ApiError
 from lmforge_operator.kube.client import Kube
 from lmforge_operator.kube.connection import connect
-from lmforge_operator.kube.resources import CONFIG_MAPS, JOBS, PODS, SERVICES, TRAINING_JOBS, Manifest, Resource
+from lmforge_operator.kube.resources import CONFIG_MAPS, JOBS, PODS, SERVICES, TRAINING_JOBS, Resource
 from lmforge_operator.kube.transport import Transport
 from lmforge_operator.labels import OWNER_UID, ConditionType
+from lmforge_operator.manifests import Manifest
 
 CHILDREN = (JOBS, CONFIG_MAPS, SERVICES)
 

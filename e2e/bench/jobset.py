@@ -32,7 +32,8 @@ from e2e.bench.control_plane_world import (
 from e2e.bench.report import Sample, publish, ratios
 from e2e.cluster.control_plane import ControlPlane
 from e2e.controllers import Controller, Source
-from lmforge_operator.kube.resources import JOBS, Manifest, Resource
+from lmforge_operator.kube.resources import JOBS, Resource
+from lmforge_operator.manifests import Manifest
 
 JOB_SETS = Resource("jobset.x-k8s.io", "v1alpha2", "jobsets", "JobSet")
 JOB_SET = Source(

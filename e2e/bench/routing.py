@@ -29,7 +29,7 @@ from e2e.bench.serving_load import Place, stream
 from e2e.cluster.paths import default_paths
 from e2e.lmforge import Kube
 from e2e.serving import put_model
-from lmforge_operator.serving.engines.vllm import PORT as ENGINE_PORT
+from lmforge_operator.serving.engines.engine import PORT as ENGINE_PORT
 from lmforge_operator.serving.front.router import PORT as ROUTER_PORT
 
 POLICIES = ("cache_aware", "round_robin")

@@ -25,7 +25,7 @@ from e2e.bench.serving_load import Place, stream, throughput
 from e2e.cluster.paths import default_paths
 from e2e.lmforge import Kube
 from e2e.serving import inference_service, put_model
-from lmforge_operator.serving.engines.vllm import PORT as ENGINE_PORT
+from lmforge_operator.serving.engines.engine import PORT as ENGINE_PORT
 from lmforge_operator.serving.front.gateway import GATEWAY_PORT
 
 NAME = "bench"

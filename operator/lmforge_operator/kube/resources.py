@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmforge_api.base import GROUP, VERSION
-from lmforge_operator.manifests import Manifest as Manifest  # benches take it from here
+from lmforge_operator.manifests import Manifest
 
 
 @dataclass(frozen=True, slots=True)

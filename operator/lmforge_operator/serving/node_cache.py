@@ -4,15 +4,12 @@ Each namespace has its models to itself: what one fetched, with its own keys, no
 sees its own model, and can't write to it. Pure.
 """
 
-from typing import Any
-
 from lmforge_api.inferenceservice import InferenceServiceSpec
 from lmforge_operator.labels import FETCHER
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.pods import spec as pods
 from lmforge_operator.serving.names import Owner, digest
 from lmforge_operator.settings import Settings
-
-Manifest = dict[str, Any]
 
 MOUNT = "/mnt/node-cache"
 _VOLUME = "node-cache"

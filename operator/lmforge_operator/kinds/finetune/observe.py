@@ -1,16 +1,12 @@
 """What exists of a FineTune: its spec and status typed, its Jobs, pods, reports and inputs."""
 
-from typing import Any
-
 from lmforge_api import derive_finetune as derive
 from lmforge_api.finetune import FineTuneSpec, FineTuneStatus
 from lmforge_operator.inputs.gather import Input, gather
 from lmforge_operator.kinds.finetune.status import OWN
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.runs.kind import Observed, observed
 from lmforge_operator.runs.observed import Seen
-
-Manifest = dict[str, Any]
-
 
 Tuning = Observed[FineTuneSpec]
 """A FineTune as this reconcile sees it."""

@@ -5,18 +5,15 @@ one Indexed Job that trains and reports, a bad end of any pod leads to the next 
 all pods end well, the model or the adapter is there, and status says what it has learned.
 """
 
-from typing import Any
-
 from lmforge_operator.engine.authority import authority
 from lmforge_operator.engine.context import Context
 from lmforge_operator.kinds.finetune import desired
 from lmforge_operator.kinds.finetune.observe import observe
 from lmforge_operator.kube.resources import FINE_TUNES
+from lmforge_operator.manifests import Manifest
 from lmforge_operator.runs.advance import advance
 from lmforge_operator.runs.carry_out import carry_out
 from lmforge_operator.runs.look import look
-
-Manifest = dict[str, Any]
 
 
 async def reconcile(context: Context, manifest: Manifest) -> float | None:

@@ -7,8 +7,8 @@ from prometheus_client.metrics_core import Metric
 
 from lmforge_api.inferenceservice_parts import EngineArgs, Speculative
 from lmforge_operator.serving.engines import openai, vllm_adapters
-from lmforge_operator.serving.engines.engine import PORT as PORT  # benches take it from here
 from lmforge_operator.serving.engines.engine import (
+    PORT,
     SCRATCH,
     Engine,
     Follower,
